@@ -1,0 +1,148 @@
+/*
+ * ledger: writes verdicts down, to the daemon's log.
+ *
+ * One line a verdict, or only a count of them; so many lines a second, and then how many there would have been. The
+ * log takes what it is given and says nothing back: this module lets everything pass.
+ */
+#include "daemon/modules/table.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/modules/facts.h"
+#include "daemon/modules/reasons.h"
+
+enum { DENIALS = 0, ALLOWS, PER_SECOND }; /* arguments */
+enum { SECOND_US = 1000000 };
+
+struct ledger {
+	struct apikeyd_self *self;
+	const struct apikeyd_host *host;
+	bool full_denials, full_allows;
+	uint64_t per_second;
+	/* the second under way */
+	int64_t second_us; /* when it began; 0: none did */
+	uint64_t written, suppressed;
+	uint64_t allowed, denied, unavailable; /* since it was opened */
+};
+
+static int ledger_open(struct apikeyd_self *self, const struct apikeyd_host *host, const struct apikeyd_value *values,
+		       void **ret_instance, char *error, size_t error_size)
+{
+	struct ledger *ledger = calloc(1, sizeof(*ledger));
+
+	if (!ledger) {
+		snprintf(error, error_size, "no memory");
+		return -ENOMEM;
+	}
+	*ledger = (struct ledger){
+		.self = self,
+		.host = host,
+		.full_denials = strcmp(values[DENIALS].text, "full") == 0,
+		.full_allows = strcmp(values[ALLOWS].text, "full") == 0,
+		.per_second = values[PER_SECOND].number,
+	};
+	*ret_instance = ledger;
+	return 0;
+}
+
+static void say_suppressed(struct ledger *ledger)
+{
+	char line[128];
+
+	if (ledger->suppressed == 0)
+		return;
+	snprintf(line, sizeof(line), "suppressed=%" PRIu64 " verdicts beyond per_second=%" PRIu64, ledger->suppressed,
+		 ledger->per_second);
+	ledger->host->log(ledger->self, APIKEYD_LOG_WARNING, line);
+	ledger->suppressed = 0;
+}
+
+static void ledger_close(void *instance)
+{
+	struct ledger *ledger = instance;
+	char line[128];
+
+	say_suppressed(ledger);
+	snprintf(line, sizeof(line), "ends: allow=%" PRIu64 " deny=%" PRIu64 " unavailable=%" PRIu64, ledger->allowed,
+		 ledger->denied, ledger->unavailable);
+	/* One that was only looked at has nothing to say. */
+	if (ledger->allowed || ledger->denied || ledger->unavailable)
+		ledger->host->log(ledger->self, APIKEYD_LOG_INFO, line);
+	free(ledger);
+}
+
+static void write_down(struct ledger *ledger, const struct apikeyd_request *request)
+{
+	struct facts facts;
+
+	if (ledger->written >= ledger->per_second) {
+		ledger->suppressed++;
+		return;
+	}
+	ledger->written++;
+	facts_init(&facts);
+	facts_word(&facts, "verdict", request->verdict);
+	facts_word(&facts, "reason", request->reason);
+	facts_request(&facts, request);
+	ledger->host->log(ledger->self, APIKEYD_LOG_INFO, facts.text);
+}
+
+static enum apikeyd_code ledger_start(void *instance, const struct apikeyd_request *request, uint64_t token)
+{
+	struct ledger *ledger = instance;
+	bool allow = request->reason_code == APIKEYD_SUCCESS;
+
+	(void)token;
+	if (request->explain)
+		return APIKEYD_SUCCESS;
+	if (ledger->second_us == 0 || request->boot_us - ledger->second_us >= SECOND_US) {
+		say_suppressed(ledger);
+		ledger->second_us = request->boot_us;
+		ledger->written = 0;
+	}
+	if (allow)
+		ledger->allowed++;
+	else if (reasons_is_fault(request->reason_code))
+		ledger->unavailable++;
+	else
+		ledger->denied++;
+	if (allow ? ledger->full_allows : ledger->full_denials)
+		write_down(ledger, request);
+	return APIKEYD_SUCCESS;
+}
+
+static const struct apikeyd_argument arguments[] = {
+	[DENIALS] = {.name = "denials",
+		     .type = APIKEYD_TYPE_WORD,
+		     .fallback = "full",
+		     .words = "full|rollup",
+		     .help = "a line for each DENY and UNAVAILABLE, or counts"},
+	[ALLOWS] = {.name = "allows",
+		    .type = APIKEYD_TYPE_WORD,
+		    .fallback = "rollup",
+		    .words = "full|rollup",
+		    .help = "a line for each ALLOW, or counts"},
+	[PER_SECOND] = {.name = "per_second",
+			.type = APIKEYD_TYPE_COUNT,
+			.fallback = "100",
+			.min = 1,
+			.max = 1000000,
+			.help = "how many lines a second at most"},
+	{0},
+};
+
+const struct apikeyd_module module_ledger = {
+	.abi = APIKEYD_ABI,
+	.size = sizeof(struct apikeyd_module),
+	.name = "ledger",
+	.help = "writes verdicts down, to the daemon's log",
+	.groups = APIKEYD_GROUP_AUDIT,
+	.arguments = arguments,
+	.open = ledger_open,
+	.start = ledger_start,
+	.close = ledger_close,
+};

@@ -1,0 +1,30 @@
+/*
+ * The answer to `stats`: every counter of the daemon, in one flat map of snake_case names with their units.
+ *
+ * Owns nothing. Who calls it: server.c, for sessions. Names are part of PROTOCOL.md: they are added to, not changed.
+ */
+#ifndef APIKEYD_DAEMON_STATS_H
+#define APIKEYD_DAEMON_STATS_H
+
+#include "daemon/freshness.h"
+#include "daemon/mirror/mirror.h"
+#include "daemon/postgres/feed.h"
+#include "daemon/session.h"
+
+struct stats_sources {
+	const struct sessions *sessions;
+	const struct request_core *core;
+	const struct mirror *mirror;
+	const struct freshness *freshness;
+	const struct feed *feed;
+	const struct writer *writer;
+	const struct admin *admin;
+	uint64_t uptime_ms;
+	uint64_t reloads, reloads_failed;
+	bool stopping;
+};
+
+/* Adds all to `map`. False without memory. */
+bool stats_fill(const struct stats_sources *sources, struct arena *arena, struct value *map);
+
+#endif
