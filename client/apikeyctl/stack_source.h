@@ -1,0 +1,35 @@
+/*
+ * Where apikeyctl's noun stack finds stacks and modules: a directory of files, and a directory of shared objects beside
+ * those built in. Whether a file can be trusted is the daemon's to ask (apikeyd -t); here anybody's working copy is read.
+ */
+#ifndef APIKEYCTL_STACK_SOURCE_H
+#define APIKEYCTL_STACK_SOURCE_H
+
+#include "client/apikeyctl/args.h"
+#include "client/apikeyctl/ctl.h"
+#include "daemon/stack/program.h"
+
+#define STACK_SOURCE_DIRECTORY "/etc/apikeyd/stacks"
+
+struct stack_source {
+	const char *directory, *modules;
+	struct stack_finder finder;
+	char why[512];
+	char **paths; /* that were handed out; they live as long as this */
+	size_t path_count;
+};
+
+/* For tables of options. */
+#define STACK_SOURCE_OPTIONS                                                                                           \
+	{.name = "dir", .value = "DIR", .help = "where the stacks are (default: " STACK_SOURCE_DIRECTORY ")"},         \
+	{                                                                                                              \
+		.name = "module-dir", .value = "DIR", .help = "where modules of others are (default: as installed)"    \
+	}
+
+/* `directory` NULL: --dir or the usual one. Nothing to undo but stack_source_deinit. */
+void stack_source_init(struct stack_source *source, const struct args *args, const char *directory);
+void stack_source_deinit(struct stack_source *source);
+/* The directory of modules that the options name, or that was installed. */
+const char *stack_source_modules(const struct args *args);
+
+#endif
