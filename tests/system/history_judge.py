@@ -6,7 +6,7 @@ What is judged, of each answer:
  - whatever was certain to be seen by all `age_ms` before the question was sent is in it: `rev` is as high, on a branch
    whose primary could be taken for the primary then;
  - age and state of the copy agree: answers within max_stale, `stale` only beyond it and where grace allows it,
-   UNAVAILABLE only for a reason that there is;
+   UNAVAILABLE only for a reason that there is, and in grace of all that the copy does not hold;
  - `min_rev` is kept, and nobody who was waited for answers from before; all pairs of a check_many are of one revision; a daemon's revision does not go back, but where a
    later branch lost what it had.
 """
@@ -15,6 +15,9 @@ import collections
 import heapq
 
 from history_world import rule
+
+
+UNKNOWN = ("unknown_key", "unknown_page") # what a stale copy does not hold may have been made since
 
 
 class Violation(Exception):
@@ -127,7 +130,9 @@ class Judge:
         rev, age, reason = answer["rev"], answer["age_ms"], answer["reason"]
         told = self.told.get((batch.daemon, batch.life))
         if reason == "stale":
-            if age <= self.max_stale + self.grace_of(batch, scope):
+            if self.max_stale < age <= self.max_stale + self.grace_of(batch, scope) and self.reason_of(item) in UNKNOWN:
+                self.count["stale in grace"] += 1
+            elif age <= self.max_stale + self.grace_of(batch, scope):
                 self.fail(batch, item, f"no answer is refused as stale within {self.max_stale} ms and the scope's grace")
         elif reason == "behind":
             if batch.min_rev is None or rev >= batch.min_rev:
@@ -145,6 +150,8 @@ class Judge:
             self.fail(batch, item, f"UNAVAILABLE: the copy is older than {self.max_stale} ms and the scope's grace")
         if stale != (age > self.max_stale):
             self.fail(batch, item, f"`stale` stands there where the copy is older than {self.max_stale} ms")
+        if stale and answer["reason"] in UNKNOWN:
+            self.fail(batch, item, "UNAVAILABLE: a stale copy does not know what it does not hold")
         self.count["stale: true"] += stale
 
     def judge_rev(self, batch, item):
@@ -186,7 +193,8 @@ class Judge:
         self.fail(batch, item, f"at least revision {wanted} of branch {newest.number if newest else None}, which all "
                   f"could see {item[3]['age_ms']} ms before the question was sent: {lacks and lacks.text(batch.t0)}")
 
-    def judge_reason(self, batch, item):
+    def reason_of(self, item):
+        """By the state at the revision that the answer names."""
         key, scope, page, answer = item
         asked = (answer["rev"], key.id, scope, page)
         reason = self.expected.get(asked)
@@ -194,7 +202,11 @@ class Judge:
             if len(self.expected) > 50000:
                 self.expected.clear()
             reason = self.expected[asked] = rule(lambda fact: self.past.value(answer["rev"], fact), key, scope, page)
-        if answer["reason"] != reason:
+        return reason
+
+    def judge_reason(self, batch, item):
+        reason = self.reason_of(item)
+        if item[3]["reason"] != reason:
             self.fail(batch, item, f"{reason}, by the state at that revision")
 
     # ---- telling ----------------------------------------------------------------------------------------------------

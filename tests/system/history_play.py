@@ -21,6 +21,9 @@ SETTINGS = {"freshness.max_stale_ms": str(MAX_STALE_MS), "database.poll_ms": "10
             "database.connect_timeout_ms": "1500", "database.keepalive_ms": "1500", "freshness.heartbeat_ms": "300",
             "database.trim_ms": "0", "log.level": "info"} # what the log still has to tell must not be trimmed: a fault does
 
+# One daemon goes on for some scopes when its copy is stale; with the heartbeats of its lease it stays within LEASE_S.
+GRACE_MS = {"b": {"page:read": 1500, "incident:write": 500}}
+
 
 def quantile(values, part):
     return sorted(values)[min(len(values) - 1, int(part * len(values)))] if values else None
@@ -34,10 +37,11 @@ class Play:
                  scale=1.0, primary=None, cast=None):
         self.seed, self.say = seed, say
         self.world, self.past = World(seed), Past()
-        self.stage = Stage(self.world, SETTINGS, standby, namespace, primary, cast)
+        grace = {} if cast else GRACE_MS
+        self.stage = Stage(self.world, SETTINGS, standby, namespace, primary, cast, grace)
         self.build()
         self.stage.begin()
-        self.judge = Judge(self.past, MAX_STALE_MS)
+        self.judge = Judge(self.past, MAX_STALE_MS, grace)
         self.resolver = Resolver(self.stage, self.past)
         self.may_ask = threading.Event()
         self.gaps = {name: Gaps() for name in self.stage.daemons}

@@ -247,9 +247,10 @@ class Namespace:
 # ---- the stage --------------------------------------------------------------------------------------------------------
 
 class Stage:
-    def __init__(self, world, settings, standby=True, namespace=True, primary=None, cast=None):
-        """primary: a server with the schema, somebody else's. cast: makes the daemons, {name: daemon}, of this stage."""
-        self.world, self.cast, self.borrowed = world, cast, primary
+    def __init__(self, world, settings, standby=True, namespace=True, primary=None, cast=None, grace_ms=None):
+        """primary: a server with the schema, somebody else's. cast: makes the daemons, {name: daemon}, of this stage.
+        grace_ms: {name: {scope: milliseconds}}."""
+        self.world, self.cast, self.borrowed, self.grace_ms = world, cast, primary, grace_ms or {}
         self.clocks = {"database": Clock()}
         self.slots = [primary.socket_dir if primary else new_slot(), new_slot()]
         self.lock, self.dice = threading.Lock(), random.Random(0)
@@ -283,7 +284,9 @@ class Stage:
             ports = self.proxy.ports[2 * at:2 * at + 2]
             conninfo = (f"host={host},{host} port={ports[0]},{ports[1]} user=apikeyd dbname=apikeyd sslmode=disable")
             settings = {**self.settings, "database.insecure_remote": "yes",
-                        "database.apply_slice": "7" if name == "a" else "500"}
+                        "database.apply_slice": "7" if name == "a" else "500",
+                        "freshness.offline_grace": ", ".join(f"{scope}={ms}ms" for scope, ms in
+                                                             self.grace_ms.get(name, {}).items())}
             prefix = () if name == "a" or self.no_namespace else ("ip", "netns", "exec", self.namespace.name)
             self.daemons[name] = Played(name, self.clocks.get(name), settings=settings, conninfo=conninfo,
                                         pepper=self.world.pepper, prefix=prefix)

@@ -27,6 +27,7 @@ shared = {}
 
 MS = 1000000
 KEY = Key("organization", 0, "00" * 32)
+UNMADE = Key("organization", 0, "00" * 32) # minted by nobody
 OFF, ON = {("disabled", KEY.id): True}, {("disabled", KEY.id): False}
 
 
@@ -74,6 +75,8 @@ RIGHT = {
     "by another daemon": [batch(450, answer("disabled", 400, 10)), batch(452, answer("ok", 300, 100), daemon="b")],
     "stale": [batch(3000, answer("stale", 1200, 501))],
     "in grace": [batch(3000, answer("ok", 1200, 501, stale=True), daemon="b")],
+    "in grace, of what is not held": [Batch("b", 1, 3000 * MS, 3001 * MS, [(UNMADE, "page:read", 0,
+                                                                           answer("stale", 1200, 501))])],
     "behind": [batch(450, answer("behind", 300, 1), min_rev=400)],
     "not loaded": [batch(450, answer("not_loaded", 0, 0)), batch(460, answer("disabled", 400, 5))],
 }
@@ -101,6 +104,10 @@ WRONG = {
     "in another scope's grace": ("UNAVAILABLE", batch(3000, answer("ok", 1200, 501, stale=True), daemon="b",
                                                       scope="page:write")),
     "stale and silent about it": ("`stale`", batch(3000, answer("ok", 1200, 501), daemon="b")),
+    "in grace of what is not held": ("a stale copy does not know", Batch(
+        "b", 1, 3000 * MS, 3001 * MS, [(UNMADE, "page:read", 0, answer("unknown_key", 1200, 501, stale=True))])),
+    "stale of what is not held, and fresh": ("is refused as stale", Batch(
+        "b", 1, 3000 * MS, 3001 * MS, [(UNMADE, "page:read", 0, answer("stale", 1200, 500))])),
     "called stale": ("`stale`", batch(3000, answer("ok", 1200, 400, stale=True), daemon="b")),
     "min_rev passed over": ("the min_rev", batch(450, answer("ok", 300, 100), min_rev=400)),
     "behind of nothing": ("behind only", batch(450, answer("behind", 300, 100))),
