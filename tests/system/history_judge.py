@@ -175,16 +175,20 @@ class Judge:
         self.fail(batch, item, f"never back: it had answered from revision {before[1]} (branch {before[0]}) before")
 
     def judge_fresh(self, batch, item):
-        """The read that confirmed the copy was sent at `read` or later, to a server that was the primary then."""
+        """The read that confirmed the copy was sent to a server that was the primary then: `age_ms` before the answer was
+        made, which was at some time while the question was out. What all could see at the first moment that may have been
+        is in it; that is `read`, or when a primary began that came within that time."""
         rev, past = item[3]["rev"], self.past
-        read = batch.t0 - item[3]["age_ms"] * 1000000
+        age = item[3]["age_ms"]
+        read, latest = batch.t0 - age * 1000000, batch.t1 - (age - 1) * 1000000 # an age is rounded up
         made, newest, wanted = past.made[rev], None, None
         for branch in reversed(past.branches):
-            if branch.began > read or branch.ended is not None and branch.ended < read:
+            if branch.began > latest or branch.ended is not None and branch.ended < read:
                 continue
+            first = max(read, branch.began)
             newest = newest or branch
-            wanted = wanted or past.certain(branch, read)
-            if branch.sees(made.branch, rev) and past.certain(branch, read) <= rev:
+            wanted = wanted or past.certain(branch, first)
+            if branch.sees(made.branch, rev) and past.certain(branch, first) <= rev:
                 if branch is not newest:
                     self.count["of a deposed primary"] += 1
                     self.deposed_longest = max(self.deposed_longest, read - newest.began)

@@ -75,11 +75,10 @@ class World:
 
 
 def fails_closed(t, answers, rev):
-    """None of these is from before the revision. How many were no answer at all."""
+    """None of these is from before the revision."""
     for answer in answers:
         t.ok(answer["verdict"] == "unavailable" or (answer["rev"] >= rev and answer["reason"] == "revoked"),
              f"an answer from before revision {rev}: {answer}")
-    return sum(answer["verdict"] == "unavailable" for answer in answers)
 
 
 def thaw(t, d, key, rev):
@@ -88,7 +87,8 @@ def thaw(t, d, key, rev):
     ids = [rpc.send("check", key, "page:read", "acme", {}) for _ in range(20)]
     d.signal(signal.SIGCONT)
     answers = [rpc.receive(i) for i in ids]
-    t.ok(fails_closed(t, answers, rev) > 0, f"it woke up not knowing: {answers[0]}")
+    # Mostly all are no answer; but a poll may come back before the first of them is read.
+    fails_closed(t, answers, rev)
     t.equal(answers[0]["reason"], "stale", "the first answer")
     while answers[-1]["verdict"] == "unavailable":
         answers.append(rpc.check(key, "page:read", "acme"))
