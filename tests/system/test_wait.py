@@ -89,7 +89,7 @@ def thaw(t, d, key, rev):
     answers = [rpc.receive(i) for i in ids]
     # Mostly all are no answer; but a poll may come back before the first of them is read.
     fails_closed(t, answers, rev)
-    t.equal(answers[0]["reason"], "stale", "the first answer")
+    t.ok({a["reason"] for a in answers} <= {"stale", "revoked"}, answers)
     while answers[-1]["verdict"] == "unavailable":
         answers.append(rpc.check(key, "page:read", "acme"))
     fails_closed(t, answers, rev)
