@@ -1,0 +1,104 @@
+/*
+ * The journal of denials: which keys this daemon knows as revoked, retired or disabled, as of which revision, in its
+ * state directory. What a database forgets that lost a piece of its history, this remembers.
+ *
+ * Owns the file, the tables that it stands for, and one write at a time on a thread of libuv's pool. Who calls it:
+ * server.c opens and closes it; postgres/feed_history.c says what it is to know; admin/history.c shows it. On the
+ * loop's thread. The format is in journal_internal.h.
+ *
+ * Always holds:
+ * - The tables change at once; the file follows, in the same order. After a journal_sync has called back without an
+ *   error, what was said before it is on the disk.
+ * - What could not be written is kept and written with what comes next; what could not even be kept (no memory, the
+ *   limit) is lost to it, which it says of itself: then it is not whole, on the disk too if the disk still takes a byte.
+ * - It holds key ids and states. Never a hash, never a key.
+ */
+#ifndef APIKEYD_DAEMON_JOURNAL_H
+#define APIKEYD_DAEMON_JOURNAL_H
+
+#include <uv.h>
+
+#include "daemon/mirror/denials.h"
+
+struct journal;
+
+/* A point in the history of a database: what had been applied, and whose revision that was. rev 0: none. */
+struct journal_position {
+	uint64_t rev, system, lsn; /* lsn: what the server had written of its log by then, at least */
+	uint32_t timeline, database;
+};
+
+enum journal_why {
+	JOURNAL_WHY_NONE = 0, /* nothing is lost */
+	JOURNAL_WHY_LOG,      /* the applied revision is not in the change log, though it reaches back so far */
+	JOURNAL_WHY_LIFE,     /* another cluster, database or timeline, whose log does not reach back so far */
+	JOURNAL_WHY_LSN,      /* the server has written less than it had before */
+	JOURNAL_WHY_REVOKED,  /* a revoked key is not revoked any more, or gone */
+	JOURNAL_WHY_DAMAGED,  /* nobody knows: the journal could not be read whole */
+	JOURNAL_WHYS
+};
+
+struct journal_loss {
+	enum journal_why why;
+	int64_t at; /* µs since 1970, by the local clock */
+	struct journal_position from, to;
+};
+
+struct journal_counts {
+	uint64_t losses, accepts, writes, failures, bytes, compactions;
+	uint64_t dropped; /* denials that it does not know: beyond the limit, or no memory */
+	uint64_t torn;	  /* slots at the end that a crash cut off */
+	uint64_t damaged; /* slots in the middle that are none */
+};
+
+enum { JOURNAL_ERROR_SIZE = 512 };
+
+/*
+ * Opens or makes the journal in a directory that is the daemon's alone; "" keeps it in memory only. 0, or -errno with
+ * one line in `error` that says what to do. The directory stays locked until journal_free.
+ */
+int journal_open(const char *directory, uint32_t limit, struct journal **ret, char error[JOURNAL_ERROR_SIZE]);
+/* Before the first change. */
+void journal_start(struct journal *journal, uv_loop_t *loop);
+/* Calls back once when the last write has ended; nothing may be said any more. Never from inside the call. */
+void journal_close(struct journal *journal, void (*closed)(void *data), void *data);
+void journal_free(struct journal *journal); /* NULL is fine */
+
+/* ---- what it knows ---- */
+
+const struct denials *journal_known(const struct journal *journal); /* as the database last said */
+const struct denials *journal_held(const struct journal *journal);  /* what a lost history must not take back */
+const struct journal_position *journal_position(const struct journal *journal);
+const struct journal_loss *journal_loss(const struct journal *journal); /* why: JOURNAL_WHY_NONE unless lost */
+/* False: it may lack denials, so that a lost history cannot be made up for. */
+bool journal_is_whole(const struct journal *journal);
+const char *journal_directory(const struct journal *journal); /* "": in memory only */
+const struct journal_counts *journal_counts(const struct journal *journal);
+const char *journal_why_word(enum journal_why why); /* "log", "timeline", … */
+const char *journal_why_line(enum journal_why why); /* for people */
+/* What the last write failed with, "" since one did not. */
+const char *journal_trouble(const struct journal *journal);
+
+/* ---- what it is to know: each at once in memory, and in the file by the next sync ---- */
+
+void journal_know(struct journal *journal, keytext_id id, struct denial denial);
+/* The same, written though it knew that before: it makes up for what may lack. */
+void journal_know_again(struct journal *journal, keytext_id id, struct denial denial);
+void journal_hold(struct journal *journal, keytext_id id, struct denial denial);
+void journal_place(struct journal *journal, const struct journal_position *position);
+void journal_lose(struct journal *journal, const struct journal_loss *loss);
+/* The database's word stands again: nothing is held any more. */
+void journal_accept(struct journal *journal);
+/* All of a complete load was said: whatever lacked before does not any more. */
+void journal_make_whole(struct journal *journal);
+
+/*
+ * Writes what was said. With `done`: calls it once, when all of that is on the disk or could not be written (r < 0),
+ * never from inside the call; false where there is nothing to wait for, and then it is not called. One at a time.
+ */
+typedef void (*journal_done)(void *data, int r);
+bool journal_sync(struct journal *journal, journal_done done, void *data);
+/* Who asked does not want to be called any more. */
+void journal_forget(struct journal *journal);
+
+#endif

@@ -1,0 +1,85 @@
+/*
+ * The journal from the inside: shared by journal.c (tables, queue, the loop), journal_format.c (slots and how they are
+ * read: pure), journal_file.c (the file: blocking calls, for a thread) and their tests. Nobody else includes it.
+ *
+ * The file: a head of 16 bytes ("apikeydJ", version, little-endian, one byte 'w' whole or 'i' incomplete, three zeros),
+ * then slots of 40 bytes: kind, flags, two zeros, four numbers a b c d of 8 bytes, little-endian, and the CRC-32 of all that.
+ * Slots are only ever added at the end; each says something anew, and the last word counts. What a crash cut off there is
+ * left out when it is read. When most of it is of the past, a new file with what holds takes its place.
+ */
+#ifndef APIKEYD_DAEMON_JOURNAL_INTERNAL_H
+#define APIKEYD_DAEMON_JOURNAL_INTERNAL_H
+
+#include "daemon/journal.h"
+
+enum { JOURNAL_VERSION = 1, JOURNAL_HEAD = 16, JOURNAL_MARK_AT = 12, JOURNAL_SLOT = 40 };
+
+enum journal_kind {
+	JOURNAL_KNOW = 1, /* a id, b retired_at, flags */
+	JOURNAL_HOLD,	  /* the same */
+	JOURNAL_PLACE,	  /* a rev, b system, c lsn, d timeline and database */
+	JOURNAL_FROM,	  /* as JOURNAL_PLACE: of the loss that follows */
+	JOURNAL_TO,
+	JOURNAL_LOST, /* a at; flags: why. Makes it lost */
+	JOURNAL_ACCEPT,
+	JOURNAL_KINDS
+};
+
+/* All that slots say, up to now. */
+struct journal_state {
+	struct denials known, held;
+	struct journal_position position;
+	struct journal_loss loss, next; /* next: from and to of the one that is being said */
+	bool incomplete;		/* by the head, or because of what was found or dropped */
+	uint64_t slots, torn, damaged, dropped;
+	uint64_t bad; /* in a row, the last ones: torn, unless a good one follows */
+};
+
+struct journal_bytes {
+	uint8_t *data;
+	size_t len, room;
+};
+
+/* ---- journal_format.c ---- */
+
+int journal_state_init(struct journal_state *state, uint32_t limit);
+void journal_state_deinit(struct journal_state *state);
+/* 0, or -EBADMSG (not a journal), -EPROTONOSUPPORT (another version). */
+int journal_read_head(struct journal_state *state, const uint8_t head[JOURNAL_HEAD]);
+void journal_write_head(uint8_t head[JOURNAL_HEAD], bool whole);
+/* Takes over one slot; what is none is counted. Memory that runs out makes it incomplete. */
+void journal_read_slot(struct journal_state *state, const uint8_t slot[JOURNAL_SLOT]);
+/* The end: `rest` bytes that are no whole slot. */
+void journal_read_end(struct journal_state *state, size_t rest);
+/* How many slots say all that holds. */
+uint64_t journal_state_slots(const struct journal_state *state);
+
+/* Adds slots. False without memory: nothing was added. */
+bool journal_put_denial(struct journal_bytes *bytes, enum journal_kind kind, keytext_id id, struct denial denial);
+bool journal_put_place(struct journal_bytes *bytes, enum journal_kind kind, const struct journal_position *position);
+bool journal_put_loss(struct journal_bytes *bytes, const struct journal_loss *loss);
+bool journal_put_accept(struct journal_bytes *bytes);
+/* The head and all that holds, as a file of its own. */
+bool journal_put_state(struct journal_bytes *bytes, const struct journal_state *state);
+
+/* ---- journal_file.c ---- */
+
+struct journal_file {
+	int directory, fd; /* -1: none */
+	uint32_t limit;
+	uint64_t slots;	   /* in the file */
+	uint64_t live;	   /* of those, as of the last compaction or start: how many hold */
+	bool whole;	   /* as its head says */
+};
+
+/* `state` is initialised, and takes what the file says. */
+int journal_file_open(struct journal_file *file, const char *directory, struct journal_state *state,
+		      char error[JOURNAL_ERROR_SIZE]);
+void journal_file_close(struct journal_file *file);
+/* Adds whole slots, and says in the head whether it is whole. 0 only when all of that is on the disk. */
+int journal_file_add(struct journal_file *file, const uint8_t *data, size_t len, bool whole);
+bool journal_file_is_worn(const struct journal_file *file);
+/* A new file with what holds takes its place. On failure the old one stands as it was. */
+int journal_file_compact(struct journal_file *file);
+
+#endif
