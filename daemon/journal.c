@@ -102,8 +102,9 @@ void journal_start(struct journal *journal, uv_loop_t *loop)
 
 	journal->loop = loop;
 	if (!journal->on_disk)
-		log_warning("journal: [state] directory is empty: after a restart of the daemon nothing is left to deny what "
-			    "a lost history of the database takes back");
+		log_warning(
+			"journal: [state] directory is empty: after a restart of the daemon nothing is left to deny what "
+			"a lost history of the database takes back");
 	if (state->torn)
 		log_warning("journal: the end of %s/denials was cut off by a crash: %llu slots are left out",
 			    journal->directory, (unsigned long long)state->torn);
@@ -173,9 +174,10 @@ static void take_back(struct journal *journal)
 static void tell_result(struct journal *journal, int r)
 {
 	if (r < 0 && !journal->trouble[0])
-		log_error("journal: %s/denials cannot be written: %s; what is revoked is denied, but might be forgotten in "
-			  "a restart: see to the disk",
-			  journal->directory, strerror(-r));
+		log_error(
+			"journal: %s/denials cannot be written: %s; what is revoked is denied, but might be forgotten in "
+			"a restart: see to the disk",
+			journal->directory, strerror(-r));
 	else if (r == 0 && journal->trouble[0])
 		log_info("journal: %s/denials is written again", journal->directory);
 	snprintf(journal->trouble, sizeof(journal->trouble), "%s", r < 0 ? strerror(-r) : "");
@@ -332,9 +334,10 @@ static void lack(struct journal *journal)
 	journal->state.incomplete = true;
 	journal->remark = true;
 	if (!journal->told_drop)
-		log_error("journal: it cannot take all denials: [state] denials = %u is reached, or memory is out; should "
-			  "the database lose history, nothing is answered until it is accepted: raise it",
-			  journal->state.known.limit);
+		log_error(
+			"journal: it cannot take all denials: [state] denials = %u is reached, or memory is out; should "
+			"the database lose history, nothing is answered until it is accepted: raise it",
+			journal->state.known.limit);
 	journal->told_drop = true;
 }
 

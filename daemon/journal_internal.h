@@ -67,9 +67,9 @@ bool journal_put_state(struct journal_bytes *bytes, const struct journal_state *
 struct journal_file {
 	int directory, fd; /* -1: none */
 	uint32_t limit;
-	uint64_t slots;	   /* in the file */
-	uint64_t live;	   /* of those, as of the last compaction or start: how many hold */
-	bool whole;	   /* as its head says */
+	uint64_t slots; /* in the file */
+	uint64_t live;	/* of those, as of the last compaction or start: how many hold */
+	bool whole;	/* as its head says */
 };
 
 /* `state` is initialised, and takes what the file says. */

@@ -86,6 +86,11 @@ void copy_free(struct copy *copy)
 	free(copy);
 }
 
+void copy_hold(struct copy *copy, const struct denials *held)
+{
+	copy->held = held;
+}
+
 uint64_t copy_rev(const struct copy *copy)
 {
 	return copy->rev;

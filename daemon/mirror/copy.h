@@ -23,6 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/mirror/denials.h"
 #include "daemon/rule.h"
 #include "proto/rpc.h"
 
@@ -120,6 +121,12 @@ bool copy_is_worn(const struct copy *copy);
 
 uint64_t copy_rev(const struct copy *copy);
 
+/*
+ * From now on copy_who says of each key what `held` denies, on top of what the store says. Borrowed for the copy's life, and
+ * read each time: it may change meanwhile. NULL: nothing (as at first). Sums and counts know nothing of it.
+ */
+void copy_hold(struct copy *copy, const struct denials *held);
+
 /* ---- reading ---- */
 
 struct copy_organization {
@@ -169,7 +176,7 @@ void copy_key_remember(const struct copy_key *key, const uint8_t proof[COPY_PROO
 
 keytext_id copy_key_id(const struct copy_key *key);
 bool copy_key_successor(const struct copy *copy, const struct copy_key *key, keytext_id *ret);
-/* Fills the rule's view of the key (RULE_LIVE set, the user's standing in it) and, for a user key, its user. */
+/* Fills the rule's view of the key (RULE_LIVE set, the user's standing in it, what is held) and, for a user key, its user. */
 void copy_who(const struct copy *copy, const struct copy_key *key, struct rule_who *ret, struct copy_user *ret_user);
 
 /* A user's roles. */

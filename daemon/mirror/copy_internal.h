@@ -158,6 +158,7 @@ struct copy {
 	bool loading;	/* never published: filled in place */
 	bool published; /* the pendings are what readers see */
 	bool discarded; /* the pendings are what nobody will see */
+	const struct denials *held;
 
 	struct rule_catalog *catalog, *next_catalog; /* next: staged, or published and not yet tidied */
 	uint16_t scope_slots[4096];		     /* by hash of the name: index in the catalog, 0: empty */

@@ -112,6 +112,16 @@ bool copy_key_successor(const struct copy *copy, const struct copy_key *key, key
 	return true;
 }
 
+/* What denied the key before history was lost goes on to. */
+static void who_is_held(const struct denials *held, keytext_id id, struct rule_who *who)
+{
+	struct denial denial = denials_of(held, id);
+
+	who->flags |= denial.flags;
+	if (denial.retired_at < who->retired_at)
+		who->retired_at = denial.retired_at;
+}
+
 void copy_who(const struct copy *copy, const struct copy_key *key, struct rule_who *ret, struct copy_user *ret_user)
 {
 	const struct key_more *more = key->more;
@@ -134,6 +144,8 @@ void copy_who(const struct copy *copy, const struct copy_key *key, struct rule_w
 		ret->rate_count = more->rate_count;
 		ret->rate_period_s = more->rate_period_s;
 	}
+	if (__builtin_expect(copy->held && copy->held->count > 0, 0))
+		who_is_held(copy->held, key->id, ret);
 	*ret_user = (struct copy_user){0};
 	/* A key whose owner is gone stands for nobody. */
 	if (key->kind == KEY_KIND_ORGANIZATION) {

@@ -361,6 +361,24 @@ static void test_flags(void **state)
 	copy_free(copy);
 }
 
+/* What is denied on top of what the store says is no difference. */
+static void test_held(void **state)
+{
+	struct copy *copy = by_hand();
+	struct denials held;
+
+	(void)state;
+	assert_int_equal(denials_init(&held, 10), 0);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(denials_put(&held, key_id(i ? "Ab9Ab9Ab9A" : "0000000001"),
+					     (struct denial){.flags = DENIAL_FLAGS, .retired_at = -7}),
+				 0);
+	copy_hold(copy, &held);
+	assert_found(copy, COPY_KINDS, (struct found){0});
+	denials_deinit(&held);
+	copy_free(copy);
+}
+
 static void test_missing_and_surplus(void **state)
 {
 	struct copy *copy = by_hand();
@@ -576,6 +594,7 @@ int main(void)
 		cmocka_unit_test(test_vectors),
 		cmocka_unit_test(test_flipped_bits),
 		cmocka_unit_test(test_flags),
+		cmocka_unit_test(test_held),
 		cmocka_unit_test(test_missing_and_surplus),
 		cmocka_unit_test(test_what_comes_meanwhile),
 		cmocka_unit_test(test_lost_from_the_index),

@@ -188,6 +188,59 @@ static void test_every_reason(void **state)
 
 /* ---- the key itself ---- */
 
+/* What a lost history must not take back is denied in every way of asking, until nothing is held any more. */
+static void test_held(void **state)
+{
+	static const struct {
+		struct denial held;
+		enum reason reason;
+	} all[] = {
+		{{.flags = RULE_REVOKED, .retired_at = INT64_MAX}, REASON_REVOKED},
+		{{.flags = RULE_DISABLED, .retired_at = INT64_MAX}, REASON_DISABLED},
+		{{.retired_at = US(NOW_S - 5)}, REASON_RETIRED},
+		{{.retired_at = US(NOW_S + 3600)}, REASON_OK},
+		{{.flags = RULE_REVOKED | RULE_DISABLED, .retired_at = 0}, REASON_REVOKED},
+	};
+	static const enum rpc_method methods[] = {RPC_METHOD_CHECK, RPC_METHOD_CHECK_MANY, RPC_METHOD_WHOAMI,
+						  RPC_METHOD_PAGES, RPC_METHOD_EXPLAIN};
+	struct rpc_pair pairs[] = {{text("page:read"), text("acme")}, {text("incident:write"), text("acme")}};
+	struct world *w = world_new(true, "");
+	char key[KEYTEXT_MAX + 1], other[KEYTEXT_MAX + 1];
+	struct denials held;
+
+	(void)state;
+	assert_int_equal(denials_init(&held, 10), 0);
+	copy_hold(w->mirror.copy, &held);
+	publish_key(w, KEY_KIND_USER, 101, NULL, NULL, key);
+	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		assert_int_equal(denials_put(&held, w->next_key, all[i].held), 0);
+		for (unsigned m = 0; m < sizeof(methods) / sizeof(methods[0]); m++) {
+			struct rpc_request request =
+				check(key, "page:read", methods[m] == RPC_METHOD_PAGES ? NULL : "acme");
+
+			request.method = methods[m];
+			request.context.org = text("acme");
+			request.pairs = pairs;
+			request.pair_count = 2;
+			request_batch(&w->core, &w->owner, &request, 1, &w->out);
+			for (uint32_t n = 0; n < (methods[m] == RPC_METHOD_CHECK_MANY ? 2 : 1); n++)
+				assert_reason(read_answer(w, &w->out, n), all[i].reason);
+		}
+	}
+	/* The key of another is not, and the store's own word is not weakened. */
+	denials_put(&held, w->next_key, (struct denial){.retired_at = US(NOW_S + 3600)});
+	publish_key(w, KEY_KIND_USER, 101, NULL, retired, other);
+	denials_put(&held, w->next_key, (struct denial){.retired_at = US(NOW_S + 3600)});
+	struct rpc_request request = check(other, "page:read", "acme");
+
+	assert_reason(ask(w, &request), REASON_RETIRED);
+	denials_clear(&held);
+	request = check(key, "page:read", "acme");
+	assert_reason(ask(w, &request), REASON_OK);
+	end(w);
+	denials_deinit(&held);
+}
+
 static void test_order(void **state)
 {
 	struct world *w = world_new(false, "");
@@ -831,6 +884,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_reason),
+		cmocka_unit_test(test_held),
 		cmocka_unit_test(test_order),
 		cmocka_unit_test(test_stale),
 		cmocka_unit_test(test_unknown),

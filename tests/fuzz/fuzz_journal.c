@@ -1,0 +1,73 @@
+/*
+ * The journal of denials: whatever the file holds, it is refused, or what is read of it can be written anew and is then
+ * read as the same; and what cannot be read is counted or makes it incomplete.
+ */
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/journal_internal.h"
+
+enum { LIMIT = 64 };
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void must(int condition)
+{
+	if (!condition)
+		abort();
+}
+
+static int read_bytes(struct journal_state *state, const uint8_t *data, size_t size)
+{
+	size_t at = JOURNAL_HEAD;
+	int r = size < JOURNAL_HEAD ? -EBADMSG : journal_read_head(state, data);
+
+	if (r < 0)
+		return r;
+	for (; size - at >= JOURNAL_SLOT; at += JOURNAL_SLOT)
+		journal_read_slot(state, data + at);
+	journal_read_end(state, size - at);
+	return 0;
+}
+
+static void must_be_same(const struct denials *a, const struct denials *b)
+{
+	struct denial denial;
+	keytext_id id;
+
+	must(a->count == b->count && a->count <= LIMIT);
+	for (uint32_t at = 1; at < denials_end(a); at++)
+		must(!denials_at(a, at, &id, &denial) || denial_is_same(denials_of(b, id), denial));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct journal_bytes bytes = {0};
+	struct journal_state state, again;
+	int r;
+
+	must(journal_state_init(&state, LIMIT) == 0 && journal_state_init(&again, LIMIT) == 0);
+	r = read_bytes(&state, data, size);
+	must(r == 0 || r == -EBADMSG || r == -EPROTONOSUPPORT);
+	if (r == 0) {
+		must(!state.damaged || state.incomplete);
+		must(!state.dropped || state.incomplete);
+		must(state.loss.why < JOURNAL_WHYS &&
+		     (*journal_why_line(state.loss.why) != 0) == (state.loss.why != 0));
+		must(journal_put_state(&bytes, &state));
+		must(bytes.len == JOURNAL_HEAD + journal_state_slots(&state) * JOURNAL_SLOT);
+		must(read_bytes(&again, bytes.data, bytes.len) == 0);
+		must(!again.damaged && !again.torn && !again.dropped && again.incomplete == state.incomplete);
+		must_be_same(&state.known, &again.known);
+		must_be_same(&state.held, &again.held);
+		must(again.loss.why == state.loss.why && again.loss.at == state.loss.at);
+		must(again.loss.from.rev == state.loss.from.rev && again.loss.to.timeline == state.loss.to.timeline);
+		must(again.position.rev == state.position.rev);
+	}
+	free(bytes.data);
+	journal_state_deinit(&state);
+	journal_state_deinit(&again);
+	return 0;
+}
