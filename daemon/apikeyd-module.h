@@ -262,7 +262,10 @@ struct apikeyd_host {
 
 	/* One line to the daemon's log, with the stack, the line and the module before it. Terminated. */
 	void (*log)(struct apikeyd_self *self, enum apikeyd_level level, const char *line);
-	/* From `start`: what `retry_after_ms` of the answer says, should this line be the reason. Milliseconds. */
+	/*
+	 * From `start`: when asking again may help, should this line refuse. Milliseconds. `retry_after_ms` of the
+	 * answer is the longest of all lines that refused.
+	 */
 	void (*retry_after)(struct apikeyd_self *self, const struct apikeyd_request *request, uint64_t ms);
 	/* From `start`, where request->explain: one line for people about the code that follows. Copied. */
 	void (*detail)(struct apikeyd_self *self, const struct apikeyd_request *request, const char *line);

@@ -105,8 +105,7 @@ static bool open_stack(const struct policy_host *host, struct policy_stack *stac
 
 	stack->instances = calloc(program->module_count + 1u, sizeof(struct apikeyd_self *));
 	stack->ended = calloc(program->module_count + 1u, sizeof(struct apikeyd_self *));
-	stack->retry_after_ms = calloc(program->module_count + 1u, sizeof(*stack->retry_after_ms));
-	if (!stack->instances || !stack->ended || !stack->retry_after_ms) {
+	if (!stack->instances || !stack->ended) {
 		stack_fault(faults, stack->name, (struct stack_place){0, 0}, "no memory");
 		return false;
 	}
@@ -195,7 +194,6 @@ static void policy_free(struct policy *policy)
 			instance_free(policy->host, stack->instances[j]);
 		free(stack->instances);
 		free(stack->ended);
-		free(stack->retry_after_ms);
 		program_unref(stack->owner);
 	}
 	free(policy->stacks);

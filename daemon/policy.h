@@ -52,7 +52,6 @@ struct policy_stack {
 	uint16_t pair_first, pair_end;
 	bool keeps; /* a module of it is asynchronous: what modules answered must be kept from the start */
 	uint64_t verdicts[REASON_COUNT];
-	uint64_t *retry_after_ms; /* by module number: what each line said when it was asked last; request_ask.c's */
 
 	/* private */
 	struct policy_program *owner;

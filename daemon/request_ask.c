@@ -243,7 +243,6 @@ static enum apikeyd_code on_ask(void *data, const struct stack_line *line)
 		code = recall(facts, memo);
 	else
 		code = start(facts, line, request->stack->instances[line->module_number], memo);
-	request->stack->retry_after_ms[line->module_number] = facts->retry_after_ms;
 	return code;
 }
 
@@ -253,6 +252,16 @@ static void on_grant(void *data, const struct stack_line *line)
 
 	(void)line;
 	facts->request->grant = facts->request->candidate;
+}
+
+/* Who asks again must get past all of these lines: the longest time is the one to wait. */
+static void on_against(void *data, const struct stack_line *line, enum stack_class class)
+{
+	struct request_facts *facts = data;
+
+	(void)line;
+	if (facts->retry_after_ms > facts->against_ms[class])
+		facts->against_ms[class] = facts->retry_after_ms;
 }
 
 /* ---- explain ---- */
@@ -349,12 +358,6 @@ static void on_trace(void *data, const struct stack_line *line, enum apikeyd_cod
 
 /* ---- running ---- */
 
-/* Of the line that decided, which was asked in this run. A substack that nobody refused in says nothing. */
-static uint64_t retry_of(const struct request *request, const struct stack_line *line)
-{
-	return line && line->op == STACK_OP_MODULE ? request->stack->retry_after_ms[line->module_number] : 0;
-}
-
 enum reason request_run(struct request_facts *facts, enum stack_group group, bool *ret_charged)
 {
 	static const enum apikeyd_group bits[STACK_GROUPS] = {
@@ -363,7 +366,7 @@ enum reason request_run(struct request_facts *facts, enum stack_group group, boo
 	};
 	struct request *request = facts->request;
 	const struct stack_program *program = request->stack->program;
-	struct stack_runner runner = {.ask = on_ask, .grant = on_grant, .data = facts};
+	struct stack_runner runner = {.ask = on_ask, .grant = on_grant, .against = on_against, .data = facts};
 	struct stack_result result;
 
 	*ret_charged = false;
@@ -373,6 +376,7 @@ enum reason request_run(struct request_facts *facts, enum stack_group group, boo
 	if (request->trace)
 		runner.trace = on_trace;
 	facts->shown.group = bits[group];
+	memset(facts->against_ms, 0, sizeof(facts->against_ms));
 	stack_run(program, group, &runner, &result);
 	free(facts->detail);
 	facts->detail = NULL;
@@ -384,7 +388,7 @@ enum reason request_run(struct request_facts *facts, enum stack_group group, boo
 		request->waits = true;
 		return REASON_TIMEOUT;
 	default:
-		request->retry_after_ms = retry_of(request, result.line);
+		request->retry_after_ms = facts->against_ms[code_class(result.code)];
 		return code_reason(result.code);
 	}
 }

@@ -128,6 +128,7 @@ struct request_facts {
 	const struct request_view *view;
 	struct request *request;
 	uint32_t pair;
+	uint64_t against_ms[STACK_CLASS_FAULT + 1]; /* the longest that a line of the group said, by class */
 	/* of the line that is being asked */
 	uint64_t retry_after_ms;
 	char *detail; /* from malloc */

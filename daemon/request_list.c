@@ -266,11 +266,13 @@ void request_pages_answer(struct request_core *core, const struct request_view *
 	uint64_t retry_after_ms = 0;
 	struct rpc_answer answer;
 
-	for (uint32_t i = 0; reason == REASON_OK && i < limit; i++) {
+	for (uint32_t i = 0; slugs && i < limit; i++) {
 		/* One that nobody could decide about makes the list one that nobody can give. */
 		if (verdict_of(outcomes[i].reason) == VERDICT_UNAVAILABLE) {
-			reason = outcomes[i].reason;
-			retry_after_ms = outcomes[i].retry_after_ms;
+			if (reason == REASON_OK)
+				reason = outcomes[i].reason;
+			if (outcomes[i].retry_after_ms > retry_after_ms)
+				retry_after_ms = outcomes[i].retry_after_ms;
 		}
 		if (outcomes[i].reason == REASON_OK)
 			slugs[count++] = request->pairs[i].page;

@@ -62,6 +62,12 @@ static enum apikeyd_code why(const struct run *run, const struct block *block, c
 	return nothing_said(run);
 }
 
+static void tell_against(const struct run *run, const struct stack_line *line, enum stack_class class)
+{
+	if (run->runner->against)
+		run->runner->against(run->runner->data, line, class);
+}
+
 static void fail(struct block *block, enum apikeyd_code code, const struct stack_line *line)
 {
 	block->failed = true;
@@ -106,10 +112,13 @@ static bool judge(struct run *run, const struct stack_line *line, enum apikeyd_c
 	struct block *block = &run->blocks[run->depth];
 	enum stack_action action = line->actions[code];
 	enum stack_effect effect = STACK_EFFECT_FAILED;
+	enum stack_class class = code_class(code);
 	bool ends = false;
 
-	if (code_class(code) == STACK_CLASS_FAULT)
+	if (class == STACK_CLASS_FAULT) {
 		remember_fault(run, block, code, line);
+		tell_against(run, line, class);
+	}
 	/* The parser lets `ok` and `done` stand with success alone; here nothing hangs on that. */
 	if (code != APIKEYD_SUCCESS && (action == STACK_OK || action == STACK_DONE))
 		action = STACK_BAD;
@@ -128,6 +137,8 @@ static bool judge(struct run *run, const struct stack_line *line, enum apikeyd_c
 		break;
 	default:
 		fail(block, code, line);
+		if (class == STACK_CLASS_DENY)
+			tell_against(run, line, class);
 		ends = action == STACK_DIE;
 		if (ends)
 			effect = STACK_EFFECT_DIED;

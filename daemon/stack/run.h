@@ -30,6 +30,11 @@ struct stack_runner {
 	/* Group key: the success just asked for is the grant. NULL: nobody wants to know. */
 	void (*grant)(void *data, const struct stack_line *line);
 	/*
+	 * Told of each line that speaks against the group: a denial that its control counts, and any fault. Which of
+	 * them made the group fail, if it does, says the class of the result's code. NULL: nobody wants to know.
+	 */
+	void (*against)(void *data, const struct stack_line *line, enum stack_class class);
+	/*
 	 * Told of each module line and each end of a substack (code then is the substack's own result). NULL: nobody
 	 * wants to know.
 	 */

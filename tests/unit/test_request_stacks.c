@@ -524,6 +524,17 @@ static void test_pages(void **state)
 	assert_int_equal(answer.page_count, 3); /* acme, acme-cloud (which was denied), acme-old, acme-z */
 	assert_text(answer.pages[1], "acme-old");
 	assert_int_equal(plays[2].asked, 4);
+	/* Where some of them cannot be decided, the first says why, and the slowest says when. */
+	plays[1].code = APIKEYD_SUCCESS;
+	ask_later(w, &request);
+	for (unsigned i = 0; i < 4; i++) {
+		plays[2].retry_after_ms = i * 7 % 4 * 100;
+		complete(2, 4 + i, i < 2 ? APIKEYD_OVERLOAD : APIKEYD_TIMEOUT);
+	}
+	run_until_answered(w, 2);
+	answer = read_answer(w, &w->late, 0);
+	assert_reason(answer, REASON_OVERLOAD);
+	assert_int_equal(answer.retry_after_ms, 300);
 	world_end(w);
 }
 
@@ -667,13 +678,14 @@ static void test_audit(void **state)
 	world_end(w);
 }
 
-/* What the answer says is the time of the line that decided, of all that named one. */
+/* What the answer says is the longest time of the lines that refused. */
 static void test_retry_after(void **state)
 {
 	struct world *w = world_new(true, "");
 	char key[KEYTEXT_MAX + 1], lines[1024] = STORE;
 	struct rpc_request request;
 	struct rpc_answer answer;
+	uint64_t longest = 0;
 
 	(void)state;
 	publish_key(w, KEY_KIND_ORGANIZATION, 1, "write", NULL, key);
@@ -681,7 +693,7 @@ static void test_retry_after(void **state)
 	for (unsigned i = 0; i < PLAYS; i++) {
 		snprintf(lines + strlen(lines), sizeof(lines) - strlen(lines), "account required say n=%u\n", i);
 		plays[i].code = APIKEYD_SUCCESS;
-		plays[i].retry_after_ms = 1000 + i;
+		plays[i].retry_after_ms = 1000 + i * 7 % PLAYS; /* the longest comes neither first nor last */
 	}
 	strcat(lines, END);
 	world_stack(w, lines);
@@ -689,13 +701,29 @@ static void test_retry_after(void **state)
 	assert_reason(answer, REASON_OK);
 	assert_false(answer.has_retry);
 	for (unsigned i = PLAYS; i-- > 0;) {
-		plays[i].code = APIKEYD_RATE_LIMITED;
+		plays[i].code = i % 2 ? APIKEYD_RATE_LIMITED : APIKEYD_POLICY;
+		longest = plays[i].retry_after_ms > longest ? plays[i].retry_after_ms : longest;
 		answer = ask(w, &request);
-		assert_reason(answer, REASON_RATE_LIMITED);
+		assert_reason(answer, i % 2 ? REASON_RATE_LIMITED : REASON_POLICY);
 		assert_true(answer.has_retry);
-		assert_int_equal(answer.retry_after_ms, 1000 + i);
+		assert_int_equal(answer.retry_after_ms, longest);
 	}
-	/* However many said no and were ignored, it is the deciding line's: a denial's, or a fault's. */
+	/* The denial is the reason, however long a fault beside it would have one wait. */
+	plays[0].code = APIKEYD_OVERLOAD;
+	plays[0].retry_after_ms = 5000;
+	answer = ask(w, &request);
+	assert_reason(answer, REASON_RATE_LIMITED);
+	assert_int_equal(answer.retry_after_ms, longest);
+	for (unsigned i = 1; i < PLAYS; i++)
+		plays[i].code = i == 2 ? APIKEYD_TIMEOUT : APIKEYD_SUCCESS;
+	answer = ask(w, &request);
+	assert_reason(answer, REASON_OVERLOAD);
+	assert_int_equal(answer.retry_after_ms, 5000);
+	for (unsigned i = 0; i < PLAYS; i++) {
+		plays[i].code = APIKEYD_POLICY;
+		plays[i].retry_after_ms = 1000 + PLAYS - i;
+	}
+	/* However many said no and were ignored, it is that of the one which refused: a denial's, or a fault's. */
 	strcpy(lines, STORE);
 	for (unsigned i = 0; i + 1 < PLAYS; i++)
 		snprintf(lines + strlen(lines), sizeof(lines) - strlen(lines), "account optional say n=%u\n", i);
@@ -705,8 +733,18 @@ static void test_retry_after(void **state)
 		plays[PLAYS - 1].code = faulty ? APIKEYD_OVERLOAD : APIKEYD_POLICY;
 		answer = ask(w, &request);
 		assert_reason(answer, faulty ? REASON_OVERLOAD : REASON_POLICY);
-		assert_int_equal(answer.retry_after_ms, 1000 + PLAYS - 1);
+		assert_int_equal(answer.retry_after_ms, 1001);
 	}
+	/* Of a substack, too: it refused in the lines that refused in it. */
+	policy_text_set(&w->core,
+			(const struct policy_text[]){
+				{"default", STORE "account required say n=8\naccount substack inner\n" END},
+				{"inner", STORE "account required say n=5\naccount required say n=7\n" END},
+				{0}},
+			play_modules);
+	answer = ask(w, &request);
+	assert_reason(answer, REASON_POLICY);
+	assert_int_equal(answer.retry_after_ms, 1000 + PLAYS - 5);
 	/* Of the core's own denial: none, whoever said one. */
 	for (unsigned i = 0; i < PLAYS; i++)
 		plays[i].code = APIKEYD_SUCCESS;
