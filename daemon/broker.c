@@ -25,14 +25,6 @@ struct broker {
 	bool sealed;
 };
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* ---- life ---- */
 
 int broker_start(struct broker **ret, char *error, size_t error_size)
@@ -69,14 +61,14 @@ int broker_start(struct broker **ret, char *error, size_t error_size)
 static void end(struct broker *broker)
 {
 	const struct timespec moment = {.tv_nsec = LOOK_MS * 1000000L};
-	int64_t until = now_ms() + END_MS;
+	int64_t until = broker_now_ms() + END_MS;
 
 	if (broker->control < 0)
 		return;
 	close(broker->control);
 	broker->control = -1;
 	while (waitpid(broker->pid, NULL, WNOHANG) == 0) {
-		if (now_ms() < until) {
+		if (broker_now_ms() < until) {
 			nanosleep(&moment, NULL);
 			continue;
 		}
@@ -130,7 +122,7 @@ static int wait_for(struct broker *broker, uint32_t serial, int64_t until, struc
 {
 	for (;;) {
 		struct pollfd ready = {.fd = broker->control, .events = POLLIN};
-		int64_t left = until - now_ms();
+		int64_t left = until - broker_now_ms();
 		ssize_t len;
 		int fd;
 
@@ -160,7 +152,7 @@ static int ask(struct broker *broker, struct broker_question *question, int64_t 
 
 	question->serial = ++broker->serial;
 	if (broker->control >= 0 && send(broker->control, question, len, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)len)
-		rc = wait_for(broker, question->serial, now_ms() + ms, answer, ret_fd);
+		rc = wait_for(broker, question->serial, broker_now_ms() + ms, answer, ret_fd);
 	else if (broker->control >= 0)
 		rc = errno == EAGAIN ? -ETIMEDOUT : -errno;
 	if (rc == -ECONNRESET)

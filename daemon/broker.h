@@ -14,7 +14,10 @@
  *  - it ends where the other end of its socket is closed: it reads an end of file, is sent SIGTERM after
  *    BROKER_GRACE_MS, SIGKILL after as long again, and so is all that it left in its process group; the daemon reads an
  *    end of file where it has ended;
- *  - broker and programs do not outlive the daemon, whatever becomes of it;
+ *  - when it has ended, all that it started is killed, whatever session or parent that has given itself: a keeper, one
+ *    process beside each program, is the subreaper of it all. What a killed keeper leaves goes to the broker's hands;
+ *  - broker, keepers and programs do not outlive the daemon, whatever becomes of it. Programs run as the daemon's user:
+ *    one that means to can kill broker and keeper first, and is then beyond reach of all but a control group;
  *  - what the daemon asks takes bounded time (BROKER_REGISTER_MS, BROKER_RUN_MS). It is milliseconds unless the host
  *    is in trouble.
  */

@@ -28,10 +28,20 @@ struct broker_answer {
 /* The broker's process, from the fork on. `daemon` is the pid of who forked it. */
 _Noreturn void broker_process(int control, pid_t daemon);
 
+/* Starts it under a keeper. 0 with *ret_pid, the keeper's, and *ret_fd, the daemon's end of the program's socket. */
+int broker_spawn(const char *const *argv, pid_t *ret_pid, int *ret_fd);
 /*
- * Starts it. 0 with *ret_pid, *ret_fd (the daemon's end of the socket) and *ret_kept (the program's end: once the other
- * one is closed, poll says POLLHUP of it).
+ * The keeper's process, from the fork on: starts the program, and writes what execve said to `result` where it did not
+ * start. SIGUSR1 ends it as the closed socket does, without waiting for the program to read that. It exits with 0
+ * where nothing of the program is left.
  */
-int broker_spawn(const char *const *argv, pid_t *ret_pid, int *ret_fd, int *ret_kept);
+_Noreturn void broker_keeper(const char *const *argv, int socket, int result, pid_t broker);
+
+enum { BROKER_CHILDREN_MAX = 512 };
+/* The calling process's children, as many as fit, unreaped ones too. 0 where the kernel does not tell. */
+unsigned broker_children(pid_t ret[BROKER_CHILDREN_MAX]);
+int64_t broker_now_ms(void);
+/* Closes descriptors first to last; first > last: none. */
+void broker_close(unsigned first, unsigned last);
 
 #endif

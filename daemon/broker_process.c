@@ -1,4 +1,4 @@
-/* The broker's process: takes questions, starts programs, sees them end, and makes them. */
+/* The broker's process: takes questions, starts programs under keepers, and sees those end. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -11,7 +11,6 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "daemon/broker_internal.h"
@@ -24,31 +23,14 @@ struct program {
 	const char **argv; /* into them; ends with NULL */
 };
 
-enum stage { STAGE_RUNS = 0, STAGE_CLOSED, STAGE_TERMINATED, STAGE_KILLED };
-
-struct running {
-	pid_t pid;
-	int kept; /* the program's end of its socket; -1: the other end is closed already, as far as we know */
-	enum stage stage;
-	int64_t until; /* ms: when the next stage begins; not while it runs */
-};
-
 struct process {
 	int control, signals;
 	struct program programs[BROKER_PROGRAMS_MAX];
 	uint32_t program_count;
 	bool sealed, stopping;
-	struct running running[BROKER_RUNNING_MAX];
+	pid_t running[BROKER_RUNNING_MAX]; /* the keepers of programs */
 	uint32_t running_count;
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* ---- programs ---- */
 
@@ -107,7 +89,6 @@ static int register_program(struct process *process, const struct broker_questio
 static int run_program(struct process *process, uint32_t number, struct broker_answer *answer, int *ret_fd)
 {
 	const struct program *program;
-	struct running *running;
 	int rc;
 
 	if (number >= process->program_count)
@@ -121,9 +102,7 @@ static int run_program(struct process *process, uint32_t number, struct broker_a
 	rc = broker_look(program->argv, answer->error, sizeof(answer->error));
 	if (rc != 0)
 		return rc;
-	running = &process->running[process->running_count];
-	*running = (struct running){0};
-	rc = broker_spawn(program->argv, &running->pid, ret_fd, &running->kept);
+	rc = broker_spawn(program->argv, &process->running[process->running_count], ret_fd);
 	if (rc != 0)
 		snprintf(answer->error, sizeof(answer->error), "%s: %s", program->argv[0], strerror(-rc));
 	else
@@ -133,45 +112,43 @@ static int run_program(struct process *process, uint32_t number, struct broker_a
 
 /* ---- their end ---- */
 
-/* The other end is closed: the program reads an end of file, and has a moment to end by itself. */
-static void see_closed(struct running *running)
+static bool is_keeper(const struct process *process, pid_t pid)
 {
-	close(running->kept);
-	running->kept = -1;
-	if (running->stage == STAGE_RUNS) {
-		running->stage = STAGE_CLOSED;
-		running->until = now_ms() + BROKER_GRACE_MS;
+	for (uint32_t i = 0; i < process->running_count; i++) {
+		if (process->running[i] == pid)
+			return true;
+	}
+	return false;
+}
+
+/* What a keeper that did not come to its own end has left behind. */
+static void kill_strays(const struct process *process)
+{
+	pid_t pids[BROKER_CHILDREN_MAX];
+	unsigned count = broker_children(pids);
+
+	for (unsigned i = 0; i < count; i++) {
+		if (!is_keeper(process, pids[i]))
+			kill(pids[i], SIGKILL);
 	}
 }
 
-/* It is the leader of its process group, and not reaped yet: the number is nobody else's. */
-static void next_stage(struct running *running)
-{
-	kill(-running->pid, running->stage == STAGE_CLOSED ? SIGTERM : SIGKILL);
-	running->stage = running->stage == STAGE_CLOSED ? STAGE_TERMINATED : STAGE_KILLED;
-	running->until = now_ms() + BROKER_GRACE_MS;
-}
-
-/* Who has ended. What it left in its group goes with it, before its number can be given to another. */
+/* Who has ended. Any that is no keeper is a stray, and may leave others to us, as a keeper may that was killed. */
 static void reap(struct process *process)
 {
-	siginfo_t info = {0};
+	bool astray = false;
+	int status;
+	pid_t pid;
 
-	while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid > 0) {
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		astray |= status != 0 || !is_keeper(process, pid);
 		for (uint32_t i = 0; i < process->running_count; i++) {
-			struct running *running = &process->running[i];
-
-			if (running->pid != info.si_pid)
-				continue;
-			kill(-running->pid, SIGKILL);
-			if (running->kept >= 0)
-				close(running->kept);
-			*running = process->running[--process->running_count];
-			break;
+			if (process->running[i] == pid)
+				process->running[i] = process->running[--process->running_count];
 		}
-		waitpid(info.si_pid, NULL, 0);
-		info = (siginfo_t){0};
 	}
+	if (astray)
+		kill_strays(process);
 }
 
 static void stop(struct process *process)
@@ -179,14 +156,8 @@ static void stop(struct process *process)
 	process->stopping = true;
 	close(process->control);
 	process->control = -1;
-	for (uint32_t i = 0; i < process->running_count; i++) {
-		struct running *running = &process->running[i];
-
-		if (running->stage <= STAGE_CLOSED) {
-			running->stage = STAGE_CLOSED;
-			running->until = 0;
-		}
-	}
+	for (uint32_t i = 0; i < process->running_count; i++)
+		kill(process->running[i], SIGUSR1);
 }
 
 /* ---- the socket ---- */
@@ -263,45 +234,14 @@ static void take_signals(struct process *process)
 	reap(process);
 }
 
-/* Milliseconds until something is due; -1: nothing is. */
-static int time_left(const struct process *process)
-{
-	int64_t now = now_ms(), least = -1;
-
-	for (uint32_t i = 0; i < process->running_count; i++) {
-		const struct running *running = &process->running[i];
-		int64_t left = running->until > now ? running->until - now : 0;
-
-		if (running->stage != STAGE_RUNS && (least < 0 || left < least))
-			least = left;
-	}
-	return (int)least;
-}
-
 static void loop(struct process *process)
 {
-	struct pollfd ready[2 + BROKER_RUNNING_MAX];
-
 	while (!process->stopping || process->running_count > 0) {
-		uint32_t count = process->running_count;
-		int64_t now;
+		struct pollfd ready[] = {{.fd = process->control, .events = POLLIN},
+					 {.fd = process->signals, .events = POLLIN}};
 
-		ready[0] = (struct pollfd){.fd = process->control, .events = POLLIN};
-		ready[1] = (struct pollfd){.fd = process->signals, .events = POLLIN};
-		for (uint32_t i = 0; i < count; i++)
-			ready[2 + i] = (struct pollfd){.fd = process->running[i].kept}; /* for POLLHUP alone */
-		if (poll(ready, 2 + count, time_left(process)) < 0 && errno != EINTR)
+		if (poll(ready, 2, -1) < 0 && errno != EINTR)
 			break;
-		now = now_ms();
-		/* Those that run first: the order changes when one is reaped. */
-		for (uint32_t i = 0; i < count; i++) {
-			struct running *running = &process->running[i];
-
-			if (running->kept >= 0 && ready[2 + i].revents)
-				see_closed(running);
-			if (running->stage != STAGE_RUNS && running->until <= now)
-				next_stage(running);
-		}
 		if (ready[1].revents)
 			take_signals(process);
 		if (!process->stopping && ready[0].revents)
@@ -319,7 +259,7 @@ static void forget_environment(void)
 	clearenv();
 }
 
-static void close_from(unsigned first, unsigned last)
+void broker_close(unsigned first, unsigned last)
 {
 	enum { FEW = 4096 }; /* where the system has no close_range: nobody opened more than that so early */
 
@@ -337,8 +277,8 @@ static void keep_no_descriptors(int control)
 		dup2(null, STDIN_FILENO);
 		dup2(null, STDOUT_FILENO);
 	}
-	close_from(STDERR_FILENO + 1, (unsigned)control - 1);
-	close_from((unsigned)control + 1, ~0U);
+	broker_close(STDERR_FILENO + 1, (unsigned)control - 1);
+	broker_close((unsigned)control + 1, ~0U);
 }
 
 /* What is meant for the daemon (Ctrl-C, a stop of the whole control group) is not for the broker: it ends after it. */

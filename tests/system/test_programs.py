@@ -123,6 +123,21 @@ def test_a_program_that_hangs(t):
     wait_until("the one that hangs to be gone", lambda: sum(alive(pid) for pid in before) == 1)
 
 
+def test_what_leaves_its_session(t):
+    path = program(OPINION.replace("echo $$ >>", "(setsid sh -c 'trap \"\" TERM HUP; echo $$ >> \"$0.away\"; exec sleep 1000' \"$0\" "
+                                                 "</dev/null >/dev/null &)\necho $$ >>"))
+    daemon = start(t, f"scope required exec command={path} timeout=3s workers=1", killed=True)
+    away = lambda: [int(line) for line in lines_of(path + ".away")]
+    wait_until("the first", lambda: len(away()) == 1)
+    t.ok(alive(away()[0]), "it goes on while its program does")
+    t.equal(verdict(daemon, "glass-hang"), ("unavailable", "timeout"))
+    wait_until("another program", lambda: len(away()) == 2)
+    wait_until("what the one that hung had started to be gone", lambda: not alive(away()[0]))
+    t.ok(alive(away()[1]), "the other program's goes on")
+    daemon.kill()
+    wait_until("that to end with the daemon", lambda: not alive(away()[1]))
+
+
 def test_many_at_once(t):
     path = program()
     daemon = start(t, f"scope required exec command={path} depth=8 timeout=20s pending=1000")

@@ -111,6 +111,25 @@ static const char *script(const char *text)
 	return name;
 }
 
+static void read_proc(pid_t pid, const char *what, char *out, size_t size)
+{
+	char name[64];
+	ssize_t len;
+	int fd;
+
+	snprintf(name, sizeof(name), "/proc/%d/%s", (int)pid, what);
+	fd = open(name, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	len = read(fd, out, size - 1);
+	assert_true(len >= 0);
+	close(fd);
+	out[len] = '\0';
+	for (ssize_t i = 0; i < len; i++) {
+		if (!out[i])
+			out[i] = ' ';
+	}
+}
+
 static int run_script(const char *text)
 {
 	const char *argv[] = {script(text), NULL};
@@ -316,6 +335,78 @@ static void test_closing_ends(void **state)
 		close(fd);
 		assert_ends(pid);
 	}
+}
+
+/* Another session, another parent: a shell in it, deaf to what ends others, that says its number and goes on. */
+#define AWAY "setsid sh -c 'trap \"\" TERM HUP INT; echo $$; exec sleep 1000'"
+#define DEEP                                                                                                           \
+	"setsid sh -c 'trap \"\" TERM HUP; (setsid sh -c \"echo \\$\\$; exec sleep 1000\" &); echo $$; exec sleep 1000'"
+
+/* What left the program's group, session and family ends with it all the same. */
+static void test_nothing_gets_away(void **state)
+{
+	static const struct {
+		const char *text;
+		unsigned pids;
+		bool closes; /* false: it comes to its own end */
+	} cases[] = {
+		{AWAY " & read -r line; exit 0", 1, true},		 /* a child, and the program reads the end */
+		{"(" AWAY " &); read -r line; exit 0", 1, true},	 /* whose parent is gone */
+		{"(" DEEP " &); read -r line; exit 0", 2, true},	 /* and which has one like itself */
+		{"trap '' TERM; (" AWAY " &); exec sleep 999", 1, true}, /* the program has to be killed */
+		{"(" AWAY " &) | { read -r pid; echo $pid; }", 1, false},
+		{"(" AWAY " &) | { read -r pid; echo $pid; }; kill -9 $$", 1, false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		int fd = run_script(cases[i].text);
+		pid_t pids[2];
+
+		for (unsigned j = 0; j < cases[i].pids; j++)
+			pids[j] = pid_from(fd);
+		if (cases[i].closes)
+			assert_true(is_alive(pids[0]));
+		else
+			assert_eof(fd);
+		close(fd);
+		for (unsigned j = 0; j < cases[i].pids; j++)
+			assert_ends(pids[j]);
+	}
+}
+
+/* A keeper that somebody kills: what it kept ends, and other programs go on. */
+static void test_keeper_killed(void **state)
+{
+	static const char *const cat[] = {"/bin/cat", NULL};
+	int other = run(add(cat)), fd = run_script("echo $PPID; echo $$; (" DEEP " &); read -r line");
+	pid_t keeper = pid_from(fd), pids[3] = {pid_from(fd), pid_from(fd), pid_from(fd)};
+	char text[64];
+
+	(void)state;
+	read_proc(keeper, "comm", text, sizeof(text));
+	assert_string_equal(text, "apikeyd-keeper\n");
+	kill(keeper, SIGKILL);
+	for (unsigned i = 0; i < 3; i++)
+		assert_ends(pids[i]);
+	assert_eof(fd);
+	close(fd);
+	assert_int_equal(write(other, "still\n", 6), 6);
+	read_some(other, text, sizeof(text), false);
+	assert_string_equal(text, "still\n");
+	close(other);
+	/* and the broker starts others */
+	other = run(add(cat));
+	close(other);
+}
+
+/* A keeper has the program's socket, its signals and standard error, and no socket of the broker's. */
+static void test_keeper_has_little(void **state)
+{
+	const char *argv[] = {script("ls /proc/$PPID/fd"), NULL};
+
+	(void)state;
+	assert_int_equal(strlen(output_of(argv)), 5 * 2); /* 0 and 1 are /dev/null */
 }
 
 /* A program may get a moment to end by itself: SIGTERM comes after the end of file, not with it. */
@@ -527,25 +618,6 @@ static void test_how_many(void **state)
 
 /* ---- the broker's own process ---- */
 
-static void read_proc(pid_t pid, const char *what, char *out, size_t size)
-{
-	char name[64];
-	ssize_t len;
-	int fd;
-
-	snprintf(name, sizeof(name), "/proc/%d/%s", (int)pid, what);
-	fd = open(name, O_RDONLY | O_CLOEXEC);
-	assert_true(fd >= 0);
-	len = read(fd, out, size - 1);
-	assert_true(len >= 0);
-	close(fd);
-	out[len] = '\0';
-	for (ssize_t i = 0; i < len; i++) {
-		if (!out[i])
-			out[i] = ' ';
-	}
-}
-
 static void test_own_process(void **state)
 {
 	static const char *const cat[] = {"/bin/cat", NULL};
@@ -567,12 +639,12 @@ static void test_own_process(void **state)
 	assert_true(strspn(text, " ") < strlen(text));
 	read_proc(pid, "environ", text, sizeof(text));
 	assert_int_equal(strspn(text, " "), strlen(text));
-	/* 0 1 2, the socket, the signals, and the socket of the one program that runs */
+	/* 0 1 2, the socket and the signals; the program's socket is its keeper's */
 	fd_of = run(add(argv));
 	assert_true(dprintf(fd_of, "%d\n", (int)pid) > 0);
 	read_some(fd_of, text, sizeof(text), true);
 	close(fd_of);
-	assert_int_equal(strlen(text), 6 * 2); /* a digit and a line end each */
+	assert_int_equal(strlen(text), 5 * 2); /* a digit and a line end each */
 	close(fd);
 	/* what is meant for the daemon does not end it */
 	kill(pid, SIGTERM);
@@ -601,12 +673,13 @@ static void test_free_ends_all(void **state)
 static void test_broker_killed(void **state)
 {
 	static const char *const cat[] = {"/bin/cat", NULL};
-	int fd = run_script("trap '' TERM; echo $$; while :; do sleep 0.05; done"), other = -1;
-	pid_t program = pid_from(fd);
+	int fd = run_script("trap '' TERM; echo $$; (" AWAY " &); while :; do sleep 0.05; done"), other = -1;
+	pid_t program = pid_from(fd), away = pid_from(fd);
 
 	(void)state;
 	kill(broker_pid(broker), SIGKILL);
 	assert_ends(program);
+	assert_ends(away);
 	assert_eof(fd);
 	close(fd);
 	assert_int_equal(broker_run(broker, 0, &other, error, sizeof(error)), -EPIPE);
@@ -658,7 +731,7 @@ static void test_late_answer(void **state)
 static void test_daemon_killed(void **state)
 {
 	int pipe_fds[2], waits;
-	pid_t daemon, pids[3];
+	pid_t daemon, pids[4];
 
 	(void)state;
 	broker_free(broker);
@@ -672,10 +745,12 @@ static void test_daemon_killed(void **state)
 		close(pipe_fds[0]);
 		if (broker_start(&broker, error, sizeof(error)) != 0)
 			_exit(1);
-		fd = run_script("trap '' TERM; sh -c 'trap \"\" TERM; echo $$; exec sleep 1000' & echo $$; wait");
+		fd = run_script("trap '' TERM; sh -c 'trap \"\" TERM; echo $$; exec sleep 1000' & (" AWAY
+				" &); echo $$; wait");
 		pids[0] = broker_pid(broker);
 		pids[1] = pid_from(fd);
 		pids[2] = pid_from(fd);
+		pids[3] = pid_from(fd);
 		if (write(pipe_fds[1], pids, sizeof(pids)) != (ssize_t)sizeof(pids))
 			_exit(1);
 		for (;;)
@@ -684,11 +759,11 @@ static void test_daemon_killed(void **state)
 	close(pipe_fds[1]);
 	assert_int_equal(read(pipe_fds[0], pids, sizeof(pids)), sizeof(pids));
 	close(pipe_fds[0]);
-	for (unsigned i = 0; i < 3; i++)
+	for (unsigned i = 0; i < 4; i++)
 		assert_true(is_alive(pids[i]));
 	kill(daemon, SIGKILL);
 	assert_int_equal(waitpid(daemon, &waits, 0), daemon);
-	for (unsigned i = 0; i < 3; i++)
+	for (unsigned i = 0; i < 4; i++)
 		assert_ends(pids[i]);
 }
 
@@ -701,6 +776,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_surroundings, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_end_is_seen, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_closing_ends, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_nothing_gets_away, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_keeper_killed, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_keeper_has_little, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_grace, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_one_end_is_enough, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_refused, set_up, tear_down),
