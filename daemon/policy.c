@@ -171,6 +171,7 @@ static bool compile(struct policy_stack *stack, const char *name, const struct s
 	stack->owner->program = program;
 	stack->program = program;
 	stack->name = program->name;
+	stack->name_len = (uint32_t)strlen(program->name);
 	number_pairs(stack);
 	return true;
 }

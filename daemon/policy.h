@@ -44,6 +44,7 @@ struct apikeyd_self {
 
 struct policy_stack {
 	const char *name;
+	uint32_t name_len;
 	const struct stack_program *program;
 	struct apikeyd_self **instances; /* by stack_line.module_number */
 	struct apikeyd_self **ended;	 /* those whose module wants to be told of verdicts */

@@ -226,6 +226,7 @@ static void answer_beyond(struct request_core *core, struct request *request, co
 	struct request unproven = *request;
 
 	unproven.view = request->view->beyond;
+	unproven.facts = NULL; /* they say more */
 	unproven.proven = false;
 	unproven.reason = outcome.reason;
 	if (!of_copy)

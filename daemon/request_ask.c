@@ -20,13 +20,12 @@ static struct apikeyd_text word_of(const char *word)
 	return (struct apikeyd_text){.data = word, .len = (uint32_t)strlen(word)};
 }
 
-/* Once the key is proven: whose it is. */
-static void show_whose(const struct request_view *view, const struct request *request, struct apikeyd_request *shown)
+void request_facts_whose(struct request_facts *facts)
 {
+	const struct request *request = facts->request;
+	struct apikeyd_request *shown = &facts->shown;
 	struct copy_organization organization;
 
-	if (!request->proven)
-		return;
 	if (request->glass) {
 		shown->kind = APIKEYD_KIND_BREAK_GLASS;
 		shown->key_org = text_of(request->glass->organization);
@@ -37,7 +36,7 @@ static void show_whose(const struct request_view *view, const struct request *re
 		shown->key_user = text_of(request->user.email);
 	} else {
 		shown->kind = APIKEYD_KIND_ORGANIZATION;
-		if (copy_organization(view->copy, request->who.organization, &organization))
+		if (copy_organization(facts->view->copy, request->who.organization, &organization))
 			shown->key_org = text_of(organization.slug);
 	}
 	if (request->who.flags & RULE_NARROWED_RATE) {
@@ -59,7 +58,7 @@ void request_facts_init(struct request_core *core, const struct request_view *vi
 	ret->request = request;
 	shown->size = sizeof(*shown);
 	shown->method = word_of(rpc_method_word(rpc->method == RPC_METHOD_EXPLAIN ? RPC_METHOD_CHECK : rpc->method));
-	shown->stack = word_of(request->stack->name);
+	shown->stack = (struct apikeyd_text){request->stack->name, request->stack->name_len};
 	shown->explain = request->explains;
 	shown->uid = owner->uid;
 	shown->gid = owner->gid;
@@ -82,7 +81,8 @@ void request_facts_init(struct request_core *core, const struct request_view *vi
 	shown->rev = view->rev;
 	shown->age_ms = view->age_ms;
 	shown->stale = view->stale;
-	show_whose(view, request, shown);
+	if (request->proven)
+		request_facts_whose(ret);
 }
 
 /* ---- what is kept ---- */
@@ -277,11 +277,11 @@ static bool put_trace(struct arena *arena, struct value *list, const char *group
 	       value_set_text(arena, entry, "code", code);
 }
 
-void request_trace_core(struct request *request, struct arena *arena, enum stack_group group, enum reason reason)
+void request_put_trace_core(struct request *request, struct arena *arena, enum stack_group group, enum reason reason)
 {
 	enum apikeyd_code code = code_of_reason(reason);
 
-	if (request->trace && !put_trace(arena, request->trace, group_word(group), "core", code_word(code)))
+	if (!put_trace(arena, request->trace, group_word(group), "core", code_word(code)))
 		request->trace = NULL;
 }
 

@@ -87,7 +87,7 @@ static enum reason judge_account(struct request_facts *facts)
 		request_trace_unknown(request, &facts->core->arena, REASON_UNKNOWN_KEY);
 	if (reason != REASON_OK)
 		return reason;
-	request_facts_init(facts->core, facts->view, request, facts);
+	request_facts_whose(facts);
 	reason = request_run(facts, STACK_ACCOUNT, &charged);
 	if (reason != REASON_OK)
 		return reason;
@@ -99,15 +99,16 @@ static enum reason judge_account(struct request_facts *facts)
 
 void request_judge_account(struct request_core *core, const struct request_view *view, struct request *request)
 {
-	struct request_facts facts;
+	struct request_facts *facts = &core->scratch->facts[request - core->scratch->requests];
 
-	request_facts_init(core, view, request, &facts);
-	request->reason = judge_caller(&facts);
+	request_facts_init(core, view, request, facts);
+	request->facts = facts;
+	request->reason = judge_caller(facts);
 	if (request->reason == REASON_OK)
-		request->reason = judge_key(&facts);
+		request->reason = judge_key(facts);
 	request->granted = request->reason == REASON_OK;
 	if (request->granted)
-		request->reason = judge_account(&facts);
+		request->reason = judge_account(facts);
 }
 
 /* ---- page, scope ---- */
@@ -169,8 +170,8 @@ void request_judge_pair(struct request_core *core, const struct request_view *vi
 	const struct rpc_pair *asked = &request->pairs[pair];
 	const struct stack_program *program = request->stack->program;
 	bool lines = program->first[STACK_PAGE] != program->first[STACK_AUDIT], charged;
+	struct request_facts *facts = request->facts;
 	struct rule_glass_where glass;
-	struct request_facts facts;
 	enum reason found;
 
 	memset(ret, 0, sizeof(*ret));
@@ -188,18 +189,15 @@ void request_judge_pair(struct request_core *core, const struct request_view *vi
 	if (found != ret->reason)
 		request_trace_unknown(request, &core->arena, found);
 	if (ret->reason == REASON_OK && lines) {
-		request_facts_init(core, view, request, &facts);
-		facts.pair = pair;
-		facts.shown.scope = (struct apikeyd_text){asked->scope.data, asked->scope.len};
-		facts.shown.page = (struct apikeyd_text){asked->page.data, asked->page.len};
-		ret->reason = request_run(&facts, STACK_PAGE, &charged);
+		request_facts_pair(facts, asked, pair);
+		ret->reason = request_run(facts, STACK_PAGE, &charged);
 	}
 	if (ret->reason == REASON_OK) {
 		ret->reason = request->glass ? rule_glass_right(request->glass, &glass)
 					     : rule_right(view->catalog, &request->who, &ret->where, &ret->missing);
 		request_trace_core(request, &core->arena, STACK_SCOPE, ret->reason);
 		if (ret->reason == REASON_OK && lines)
-			ret->reason = request_run(&facts, STACK_SCOPE, &charged);
+			ret->reason = request_run(facts, STACK_SCOPE, &charged);
 	}
 	ret->retry_after_ms = request->retry_after_ms;
 }
@@ -225,25 +223,25 @@ enum reason request_audit(struct request_core *core, const struct request_view *
 			  const struct rpc_pair *pair, enum reason reason)
 {
 	struct policy_stack *stack = request->stack;
-	struct request_facts facts;
+	struct request_facts own, *facts = request->facts;
 	bool charged;
 
 	if (stack &&
 	    (stack->program->first[STACK_AUDIT] != stack->program->first[STACK_GROUPS] || stack->ended_count > 0)) {
-		request_facts_init(core, view, request, &facts);
-		if (pair) {
-			facts.shown.scope = (struct apikeyd_text){pair->scope.data, pair->scope.len};
-			facts.shown.page = (struct apikeyd_text){pair->page.data, pair->page.len};
+		if (!facts) {
+			facts = &own;
+			request_facts_init(core, view, request, facts);
 		}
-		show_verdict(&facts.shown, reason);
-		facts.shown.stale = request_is_stale(view, request, reason);
-		if (request_run(&facts, STACK_AUDIT, &charged) != REASON_OK && reason == REASON_OK) {
+		request_facts_pair(facts, pair, 0);
+		show_verdict(&facts->shown, reason);
+		facts->shown.stale = request_is_stale(view, request, reason);
+		if (request_run(facts, STACK_AUDIT, &charged) != REASON_OK && reason == REASON_OK) {
 			reason = REASON_AUDIT_FULL;
-			show_verdict(&facts.shown, reason);
-			facts.shown.stale = false;
+			show_verdict(&facts->shown, reason);
+			facts->shown.stale = false;
 		}
 		if (!request->explains)
-			tell_ended(stack, &facts);
+			tell_ended(stack, facts);
 	}
 	if (request->explains)
 		return reason;

@@ -102,6 +102,7 @@ struct request {
 	uint32_t memo_count;
 	struct request_waiting *waiting; /* it waited already */
 	struct value *trace;		 /* explain: a list in the core's arena */
+	struct request_facts *facts;	 /* what modules see of it, in the scratch; NULL: no group was run */
 };
 
 /* What came of one pair. */
@@ -110,15 +111,6 @@ struct request_outcome {
 	struct rule_missing missing;
 	struct rule_where where;
 	uint64_t retry_after_ms;
-};
-
-struct request_scratch {
-	struct request requests[REQUEST_BATCH_MAX];
-	keytext_id ids[REQUEST_BATCH_MAX];
-	const struct copy_key *keys[REQUEST_BATCH_MAX];
-	struct rpc_text slugs[REQUEST_PAIRS_MAX];
-	struct copy_page pages[REQUEST_PAIRS_MAX];
-	struct request_outcome outcomes[REQUEST_PAIRS_MAX];
 };
 
 /* A request as modules see it, with what the host needs to find its way back. */
@@ -133,6 +125,16 @@ struct request_facts {
 	uint64_t retry_after_ms;
 	char *detail; /* from malloc */
 	uint64_t ns;
+};
+
+struct request_scratch {
+	struct request requests[REQUEST_BATCH_MAX];
+	struct request_facts facts[REQUEST_BATCH_MAX]; /* the place of each request's, made as it is needed */
+	keytext_id ids[REQUEST_BATCH_MAX];
+	const struct copy_key *keys[REQUEST_BATCH_MAX];
+	struct rpc_text slugs[REQUEST_PAIRS_MAX];
+	struct copy_page pages[REQUEST_PAIRS_MAX];
+	struct request_outcome outcomes[REQUEST_PAIRS_MAX];
 };
 
 /* ---- request_groups.c: what the core judges itself, and the stack after it ---- */
@@ -154,10 +156,25 @@ void request_where(const struct request_view *view, const struct request *reques
 
 void request_facts_init(struct request_core *core, const struct request_view *view, struct request *request,
 			struct request_facts *ret);
+/* The key is proven: they now say whose it is. */
+void request_facts_whose(struct request_facts *facts);
+/* They are about this pair (NULL: about none). */
+static inline void request_facts_pair(struct request_facts *facts, const struct rpc_pair *pair, uint32_t number)
+{
+	facts->pair = number;
+	facts->shown.scope = pair ? (struct apikeyd_text){pair->scope.data, pair->scope.len} : (struct apikeyd_text){0};
+	facts->shown.page = pair ? (struct apikeyd_text){pair->page.data, pair->page.len} : (struct apikeyd_text){0};
+}
 /* Runs the stack's lines of one group. REASON_OK: passed. Sets request->waits where a module must be waited for. */
 enum reason request_run(struct request_facts *facts, enum stack_group group, bool *ret_charged);
 /* One line of explain's trace about the core's own part of a group. */
-void request_trace_core(struct request *request, struct arena *arena, enum stack_group group, enum reason reason);
+void request_put_trace_core(struct request *request, struct arena *arena, enum stack_group group, enum reason reason);
+static inline void request_trace_core(struct request *request, struct arena *arena, enum stack_group group,
+				      enum reason reason)
+{
+	if (__builtin_expect(request->trace != NULL, 0))
+		request_put_trace_core(request, arena, group, reason);
+}
 /* To the last of these: that the copy is stale, and what holds for the scope; nothing where it is fresh. */
 void request_trace_age(struct request_core *core, const struct request_view *view, struct request *request);
 /* To the last of these: which reason it would have been, were the copy not stale. */

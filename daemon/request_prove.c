@@ -25,7 +25,7 @@ enum reason request_prove(struct request_core *core, const struct request_view *
 	if (key)
 		remembered = copy_key_proof(key);
 	secret_proof(core->secret, text->data, text->len, proof);
-	if (secret_equal(proof, remembered, sizeof(proof)) && key) {
+	if (secret_proof_equal(proof, remembered) && key) {
 		core->counters.proofs_remembered++;
 		return REASON_OK;
 	}

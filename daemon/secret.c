@@ -248,7 +248,7 @@ void secret_proof(const struct secret *secret, const void *text, size_t len, uin
 {
 	crypto_shorthash_siphashx24(ret, text, len, secret->proof_key);
 	/* All zero says "none remembered". */
-	ret[0] |= sodium_is_zero(ret, SECRET_PROOF_LEN) ? 1 : 0;
+	ret[0] |= secret_proof_equal(ret, (const uint8_t[SECRET_PROOF_LEN]){0}) ? 1 : 0;
 }
 
 bool secret_equal(const void *a, const void *b, size_t len)

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 enum { SECRET_HASH_LEN = 32, SECRET_PROOF_LEN = 16 };
 
@@ -40,6 +41,16 @@ bool secret_hash(const struct secret *secret, uint16_t version, const void *text
 bool secret_check_value(const struct secret *secret, uint16_t version, uint8_t ret[SECRET_HASH_LEN]);
 /* The remembered proof; never all zero. */
 void secret_proof(const struct secret *secret, const void *text, size_t len, uint8_t ret[SECRET_PROOF_LEN]);
+/* Constant time: no branch, and no more than the two words. */
+static inline bool secret_proof_equal(const uint8_t a[SECRET_PROOF_LEN], const uint8_t b[SECRET_PROOF_LEN])
+{
+	uint64_t x[2], y[2];
+
+	_Static_assert(SECRET_PROOF_LEN == sizeof(x), "a proof is two words");
+	memcpy(x, a, sizeof(x));
+	memcpy(y, b, sizeof(y));
+	return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
+}
 /* Constant time. */
 bool secret_equal(const void *a, const void *b, size_t len);
 /* `len` bytes from the kernel. */

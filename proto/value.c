@@ -22,8 +22,9 @@ void *arena_alloc(struct arena *arena, size_t size)
 	size_t aligned;
 	void *p;
 
-	if (__builtin_add_overflow(size, alignof(max_align_t) - 1, &aligned))
+	if (size > PTRDIFF_MAX / 2) /* nor is there any for its block, then */
 		return NULL;
+	aligned = size + alignof(max_align_t) - 1;
 	aligned &= ~(alignof(max_align_t) - 1);
 	if (!block || block->size - block->used < aligned) {
 		size_t want = BLOCK_MIN, whole;
@@ -32,8 +33,7 @@ void *arena_alloc(struct arena *arena, size_t size)
 			want = block->size >= BLOCK_MAX / 2 ? BLOCK_MAX : block->size * 2;
 		if (want < aligned)
 			want = aligned;
-		if (__builtin_add_overflow(want, sizeof(*block), &whole))
-			return NULL;
+		whole = want + sizeof(*block);
 		block = calloc(1, whole);
 		if (!block)
 			return NULL;
