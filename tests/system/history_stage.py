@@ -80,14 +80,14 @@ time_t time(time_t *ret)
 class Clock:
     """The clocks of the processes that were started in `env`: CLOCK_REALTIME can be moved, and CLOCK_MONOTONIC can stand
     still for a while that CLOCK_BOOTTIME counts, as when a machine sleeps."""
-    library = None
+    shim = None
 
     def __init__(self):
         directory = new_dir("clock")
         os.chmod(directory, 0o755) # for PostgreSQL's user
-        if Clock.library is None:
-            Clock.library = os.path.join(directory, "clock.so")
-            subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", Clock.library, "-x", "c", "-"], input=CLOCK.encode(),
+        if Clock.shim is None:
+            Clock.shim = os.path.join(directory, "clock.so")
+            subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", Clock.shim, "-x", "c", "-"], input=CLOCK.encode(),
                            check=True)
         path = os.path.join(directory, "shift")
         with open(path, "wb") as f:
@@ -95,7 +95,7 @@ class Clock:
         with open(path, "r+b") as f:
             self.shared = mmap.mmap(f.fileno(), 16)
         self.slept = 0
-        self.env = {"LD_PRELOAD": Clock.library, "CLOCK_FILE": path}
+        self.env = {"LD_PRELOAD": Clock.shim, "CLOCK_FILE": path}
 
     def move(self, seconds):
         self.shared[:8] = struct.pack("q", seconds)
