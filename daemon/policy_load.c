@@ -12,7 +12,7 @@
 #include "daemon/modules/load.h"
 #include "daemon/trusted.h"
 
-enum { STACKS_MAX = 256, WHY_SIZE = 512 };
+enum { WHY_SIZE = 512 };
 
 /* The files of a directory, read once: all stacks are compiled from the same texts. */
 struct stack_file {
@@ -28,24 +28,9 @@ struct directory {
 	char why[WHY_SIZE];
 };
 
-/* What an editor or a package manager leaves beside a file. */
-static bool is_left_over(const char *name)
-{
-	static const char *const endings[] = {"~", ".bak", ".orig", ".swp"};
-	size_t len = strlen(name);
-
-	for (unsigned i = 0; i < sizeof(endings) / sizeof(endings[0]); i++) {
-		size_t n = strlen(endings[i]);
-
-		if (len > n && strcmp(name + len - n, endings[i]) == 0)
-			return true;
-	}
-	return name[0] == '.' || strstr(name, ".dpkg-") || strstr(name, ".rpm");
-}
-
 static int select_stack(const struct dirent *entry)
 {
-	return !is_left_over(entry->d_name);
+	return !stack_left_over(entry->d_name);
 }
 
 static char *read_text(int fd, size_t *ret_len, char *why, size_t why_size)
@@ -128,7 +113,7 @@ static int read_directory(struct directory *directory)
 		count = 0;
 	}
 	close(fd);
-	if (rc == 0 && count > STACKS_MAX)
+	if (rc == 0 && count > STACK_FILES_MAX)
 		rc = -E2BIG;
 	if (rc == 0) {
 		directory->files = calloc((unsigned)count + 1u, sizeof(*directory->files));

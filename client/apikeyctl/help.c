@@ -145,11 +145,16 @@ static void help_offer(FILE *out, const char *word, const char *begin)
 		fprintf(out, "%s\n", word);
 }
 
+static bool help_is_file(const char *name)
+{
+	return strstr(name, "FILE") || strcmp(name, "DIR") == 0 || strcmp(name, "PATH") == 0;
+}
+
 static void help_offer_value(FILE *out, const struct option *option, const char *begin)
 {
 	const char *words = option->value;
 
-	if (strcmp(words, "FILE") == 0 || strcmp(words, "DIR") == 0 || strcmp(words, "PATH") == 0) {
+	if (help_is_file(words)) {
 		fputs(":files\n", out);
 		return;
 	}
@@ -163,6 +168,15 @@ static void help_offer_value(FILE *out, const struct option *option, const char 
 		help_offer(out, word, begin);
 		words += len + (words[len] == '|');
 	}
+}
+
+/* The operand that comes after `before` others. */
+static void help_offer_operand(FILE *out, const struct operand *operand, size_t before)
+{
+	for (; operand && operand->name && before > 0 && !operand->many; before--)
+		operand++;
+	if (operand && operand->name && help_is_file(operand->name))
+		fputs(":files\n", out);
 }
 
 static void help_offer_options(FILE *out, const struct command_path *path, const char *begin)
@@ -186,6 +200,7 @@ void help_complete(FILE *out, const struct command *root, size_t count, char *co
 	const struct option *waiting = NULL; /* its value comes next */
 	const char *last = count ? words[count - 1] : "";
 	const struct command *here;
+	size_t operands = 0;
 
 	for (size_t i = 0; i + 1 < count; i++) {
 		const char *word = words[i];
@@ -200,6 +215,8 @@ void help_complete(FILE *out, const struct command *root, size_t count, char *co
 
 			if (child && path.depth < COMMAND_DEPTH)
 				path.at[path.depth++] = child;
+			else
+				operands++;
 		}
 	}
 	here = path.at[path.depth - 1];
@@ -215,4 +232,5 @@ void help_complete(FILE *out, const struct command *root, size_t count, char *co
 		if (!(here->commands[i]->takes & COMMAND_HIDDEN))
 			help_offer(out, here->commands[i]->name, last);
 	}
+	help_offer_operand(out, here->operands, operands);
 }

@@ -29,6 +29,23 @@ struct stack_source {
 /* `directory` NULL: --dir or the usual one. Nothing to undo but stack_source_deinit. */
 void stack_source_init(struct stack_source *source, const struct args *args, const char *directory);
 void stack_source_deinit(struct stack_source *source);
+/* Splits the path of a file into its directory and its name, both from malloc. False without memory. */
+bool stack_source_split(const char *path, char **ret_directory, char **ret_name);
+/* The path that a stack of the source has: from malloc; NULL without memory. */
+char *stack_source_path(const struct stack_source *source, const char *name);
+bool stack_source_is_directory(const char *path);
+
+enum stack_entry_kind { STACK_ENTRY_STACK = 0, STACK_ENTRY_LEFT_OVER, STACK_ENTRY_BAD_NAME, STACK_ENTRY_NO_FILE };
+
+/* What the daemon would see in its directory of stacks. */
+struct stack_entry {
+	enum stack_entry_kind kind;
+	char *name, *path;
+};
+
+/* All of the source's directory, by name. 0 with what stack_source_entries_free ends; or -1 with errno. */
+int stack_source_entries(const struct stack_source *source, struct stack_entry **ret, size_t *ret_count);
+void stack_source_entries_free(struct stack_entry *entries, size_t count);
 /* The directory of modules that the options name, or that was installed. */
 const char *stack_source_modules(const struct args *args);
 

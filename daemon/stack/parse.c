@@ -39,6 +39,20 @@ bool stack_name_ok(const char *name, size_t len)
 	return true;
 }
 
+bool stack_left_over(const char *name)
+{
+	static const char *const endings[] = {"~", ".bak", ".orig", ".swp"};
+	size_t len = strlen(name);
+
+	for (unsigned i = 0; i < sizeof(endings) / sizeof(endings[0]); i++) {
+		size_t n = strlen(endings[i]);
+
+		if (len > n && strcmp(name + len - n, endings[i]) == 0)
+			return true;
+	}
+	return name[0] == '.' || strstr(name, ".dpkg-") || strstr(name, ".rpm");
+}
+
 /* ---- groups ---- */
 
 static const char *group_at(const void *data, unsigned i)

@@ -29,6 +29,7 @@ enum {
 	STACK_FILE_MAX = 256 << 10, /* bytes */
 	STACK_LINE_MAX = 4096,	    /* bytes */
 	STACK_LINES_MAX = 1024,	    /* of one file, comments not counted */
+	STACK_FILES_MAX = 256,	    /* of one directory */
 	STACK_NAME_MAX = 64,	    /* of a stack: letters, digits, '-', '_', '.', the first a letter or digit */
 	STACK_MODULE_NAME_MAX = 32, /* lower case letters, digits, '_' */
 	STACK_ARGUMENTS_MAX = 32,   /* of one module */
@@ -47,6 +48,13 @@ struct stack_faults {
 	char *text; /* terminated; what finds no room is counted only */
 	size_t size, len;
 	unsigned count;
+	/*
+	 * Told of each new one in its parts: the word (`word_len` bytes; 0: it is about none), and `what`, all behind
+	 * that. NULL: nobody wants parts.
+	 */
+	void (*part)(void *data, const char *path, struct stack_place place, const char *word, size_t word_len,
+		     const char *what);
+	void *data;
 };
 __attribute__((format(printf, 4, 5))) void stack_fault(struct stack_faults *faults, const char *path,
 						       struct stack_place place, const char *format, ...);
@@ -92,5 +100,7 @@ bool stack_parse_control(const char *path, struct stack_place place, const char 
 
 /* Whether a text can be a stack's name. */
 bool stack_name_ok(const char *name, size_t len);
+/* Whether a file of that name is passed over in a directory of stacks: hidden, or left by an editor or dpkg or rpm. */
+bool stack_left_over(const char *name);
 
 #endif

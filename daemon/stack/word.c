@@ -185,21 +185,36 @@ static bool told(const struct stack_faults *faults, const char *line, size_t len
 	return false;
 }
 
+/* `word` is what stands at the beginning; NULL: whatever stands before a colon there, and has no blank. */
+static void tell_parts(const struct stack_faults *faults, const char *path, struct stack_place place, const char *line,
+		       const char *word)
+{
+	size_t size = strlen(line), len = word ? strlen(word) : strcspn(line, " ");
+
+	if (!word)
+		len = len > 0 && line[len] == ' ' && line[len - 1] == ':' ? len - 1 : 0;
+	/* A line that was cut may have lost the word's end. */
+	if (len == 0 || len >= size || strncmp(line + len, ": ", 2) != 0)
+		faults->part(faults->data, path, place, line, 0, line);
+	else
+		faults->part(faults->data, path, place, line, len, line + len + 2);
+}
+
 void stack_fault(struct stack_faults *faults, const char *path, struct stack_place place, const char *format, ...)
 {
 	char line[1024];
 	int used;
-	size_t len;
+	size_t len, head;
 	va_list args;
 
 	if (place.line > 0)
 		used = snprintf(line, sizeof(line), "%s:%u:%u: ", path, place.line, place.column);
 	else
 		used = snprintf(line, sizeof(line), "%s: ", path);
-	len = used < 0 ? 0 : (size_t)used;
-	if (len < sizeof(line)) {
+	head = used < 0 ? 0 : (size_t)used;
+	if (head < sizeof(line)) {
 		va_start(args, format);
-		vsnprintf(line + len, sizeof(line) - len, format, args);
+		vsnprintf(line + head, sizeof(line) - head, format, args);
 		va_end(args);
 	}
 	len = strlen(line);
@@ -211,6 +226,12 @@ void stack_fault(struct stack_faults *faults, const char *path, struct stack_pla
 	if (told(faults, line, len))
 		return;
 	faults->count++;
+	if (faults->part && head <= len) {
+		va_start(args, format);
+		tell_parts(faults, path, place, line + head,
+			   strncmp(format, "%s: ", 4) == 0 ? va_arg(args, char *) : NULL);
+		va_end(args);
+	}
 	if (faults->size - faults->len < len + 2) /* the line, its end, the terminator */
 		return;
 	memcpy(faults->text + faults->len, line, len);

@@ -98,6 +98,17 @@ def test_explain_with_the_real_daemon(t):
 
 # ---- stack check --------------------------------------------------------------------------------------------------
 
+def findings(*argv):
+    return json.loads(ctl("stack", "check", "--json", *argv).stdout)
+
+
+def as_line(f):
+    """A finding of --json as people are shown it: nothing is in the one that is not in the other."""
+    t = f["file"] + (f":{f['line']}:{f['column']}" if f["line"] else "") + f": {f['severity']}: "
+    t += (f["word"] + ": " if f["word"] else "") + f["message"] + ("; " + f["hint"] if f["hint"] else "")
+    return f"{t} [{f['code']}]"
+
+
 def test_the_installed_stacks_are_clean(t):
     done = ends(t, ctl("stack", "check", "--strict", "--dir", os.path.join(ROOT, "daemon", "etc", "stacks")), 0)
     t.equal(done.stdout, "")
@@ -124,13 +135,17 @@ def test_each_mistake_is_found(t):
         t.equal(ctl("stack", "check", "--strict", path).returncode, 1, f"{name}, strictly")
         for line in done.stdout.splitlines():
             t.ok(re.match(r"\S+(:\d+:\d+)?: (error|warning): .+ \[[a-z-]+\]$", line), line)
-        t.equal(len(json.loads(ctl("stack", "check", "--json", path).stdout)), len(done.stdout.splitlines()), name)
+        t.equal([as_line(f) for f in findings(path)], done.stdout.splitlines(), name)
     t.ok(min(tried.values()) > 3 and sum(tried.values()) >= 20, f"files of both kinds: {tried}")
 
 
 def test_check_names_the_place(t):
     path = stack_dir({"default": WHOLE + "audit none\n", "api": WHOLE + "account required rat\naudit none\n",
                       "part": "include me\n"})
+    first = findings("--dir", path)[0]
+    t.contains(first.pop("hint"), "no module of that name is built in")
+    t.equal(first, {"stacks": ["api"], "file": f"{path}/api", "line": 4, "column": 18, "severity": "error",
+                    "code": "does-not-load", "word": "rat", "message": "is no module"})
     done = ends(t, ctl("stack", "check", "--dir", path), 1)
     t.ok(re.search(rf"^{path}/api:4:18: error: rat: .*\[does-not-load\]$", done.stdout, re.M), done.stdout)
     t.ok(re.search(rf"^{path}/part:1:1: error: include: ", done.stdout, re.M), done.stdout)
@@ -148,6 +163,67 @@ def test_what_a_file_includes_stands_beside_it(t):
     os.remove(os.path.join(path, "common"))
     done = ends(t, ctl("stack", "check", os.path.join(path, "api")), 1)
     t.contains(done.stdout, "api:2:13: error: common: is no stack")
+
+
+def test_a_directory_is_read_as_the_daemon_reads_it(t):
+    path = stack_dir({"default": WHOLE + "audit none\n", ".default.swp": "x", "api~": "x", "api.dpkg-new": "x", "b ad": "x"})
+    os.mkdir(os.path.join(path, "more"))
+    found = {os.path.basename(f["file"]): f for f in findings("--dir", path)}
+    t.equal({name: (f["severity"], f["code"], f["line"], f["stacks"]) for name, f in found.items()},
+            {**{name: ("note", "passed-over", None, []) for name in (".default.swp", "api~", "api.dpkg-new")},
+             **{name: ("error", "does-not-load", None, []) for name in ("b ad", "more")}})
+    t.equal(findings(path), findings("--dir", path), "a directory may be named as a file is")
+    ends(t, ctl("stack", "check", path), 1)
+    for name in ("b ad", "more", "default"):
+        (os.rmdir if name == "more" else os.unlink)(os.path.join(path, name))
+    lost = [f for f in findings(path) if f["severity"] != "note"]
+    t.equal([(f["file"], f["code"], f["message"]) for f in lost], [(path, "no-default", "there is no stack default")])
+    ends(t, ctl("stack", "check", path), 1)
+    with open(os.path.join(path, "default"), "w") as f:
+        f.write(WHOLE + "audit none\n")
+    done = ends(t, ctl("stack", "check", "--strict", path), 0)
+    t.contains(done.stdout, "api~: note: is passed over, ")
+
+
+def test_what_many_include_is_found_once(t):
+    common = WHOLE + "page optional hours only=a:write between=08:00-18:00\naudit none\n"
+    whole = "".join(f"{group} include common\n" for group in ("caller", "key", "account", "page", "audit"))
+    path = stack_dir({"common": common, "default": whole, "other": whole})
+    found = findings(path)
+    t.equal([(os.path.basename(f["file"]), f["line"], f["column"], f["code"], f["word"], f["stacks"]) for f in found],
+            [("common", 4, 15, "refusal-ignored", "hours", ["common", "default", "other"])])
+    done = ctl("stack", "check", path)
+    t.contains(done.stderr, "0 errors, 1 warnings")
+    with open(os.path.join(path, "common"), "a") as f:
+        f.write("nonsense\n")
+    found = findings(path)
+    t.equal([(f["code"], f["line"], f["stacks"]) for f in found if os.path.basename(f["file"]) == "common"],
+            [("does-not-load", 6, ["common", "default", "other"])])
+
+
+# ---- stack list ---------------------------------------------------------------------------------------------------
+
+def test_stacks_are_listed(t):
+    path = stack_dir({"default": "caller none\nkey sufficient file path=/etc/keys\nkey required store\naccount required rate\n"
+                                 "audit required ledger\n",
+                      "api": "caller required permit\nkey include default\naccount substack default\nscope required deny\n"
+                             "audit none\n", "api~": "x"})
+    t.equal(json.loads(ends(t, ctl("stack", "list", "--json", "--dir", path), 0).stdout), [
+        {"stack": "api", "file": f"{path}/api", "loads": True, "caller": ["permit"], "key": ["file", "store"],
+         "account": ["rate"], "page": None, "scope": ["deny"], "audit": []},
+        {"stack": "default", "file": f"{path}/default", "loads": True, "caller": [], "key": ["file", "store"],
+         "account": ["rate"], "page": None, "scope": None, "audit": ["ledger"]}])
+    table = ends(t, ctl("stack", "list", "--dir", path), 0).stdout
+    t.equal([line.split() for line in table.splitlines()][1:],
+            [["api", "yes", "permit", "file,", "store", "rate", "-", "deny", "none"],
+             ["default", "yes", "none", "file,", "store", "rate", "-", "-", "ledger"]])
+    with open(os.path.join(path, "wrong"), "w") as f:
+        f.write("nonsense\n")
+    done = ends(t, ctl("stack", "list", "--dir", path), 1)
+    t.contains(done.stdout, "wrong   no")
+    t.contains(done.stderr, f"{path}/wrong:1:1: nonsense: ")
+    t.contains(done.stderr, "1 of them cannot be loaded")
+    ends(t, ctl("stack", "list", "--dir", os.path.join(path, "nowhere")), 2, "No such file")
 
 
 def test_modules_of_others(t):
@@ -200,7 +276,10 @@ def test_playing_a_stack_through(t):
     for argv, says in ((["--as", "nonsense"], "is no code"), (["--as", "success"], "1 code given"),
                        (["--as", "9=stale"], "no module's line has that number")):
         ends(t, ctl("stack", "explain", "api", "--dir", path, *argv), 2, says)
+    t.equal(ctl("stack", "explain", os.path.join(path, "api"), "--dir", "/nonexistent").stdout, play(0), "by its path")
+    t.equal(subprocess.run([APIKEYCTL, "stack", "explain", "./api"], cwd=path, stdout=subprocess.PIPE, text=True).stdout, play(0))
     ends(t, ctl("stack", "explain", "none", "--dir", path), 2, "No such file")
+    ends(t, ctl("stack", "explain", "./none", "--dir", path), 2, "No such file")
     ends(t, ctl("stack", "explain"), 2, "needs STACK")
 
 
@@ -225,7 +304,9 @@ def test_modules_are_listed_with_their_arguments(t):
 
 
 def test_the_shell_completes_them(t):
-    t.equal(bash_completes("apikeyctl stack "), ["check", "explain"])
+    t.equal(bash_completes("apikeyctl stack "), ["list", "check", "explain"])
+    for verb in ("check", "explain"):
+        t.equal(bash_completes(f"apikeyctl stack {verb} READ"), ["README.md"], f"{verb}: files")
     t.equal(bash_completes("apikeyctl mod"), ["modules"])
     t.ok({"--as", "--dir", "--module-dir"} <= set(bash_completes("apikeyctl stack explain --")), "options")
 

@@ -280,6 +280,13 @@ static void test_completion(void **state)
 	assert_completes("check --yes", ""); /* not an option of check */
 	assert_completes("key revoke --ye", "--yes\n");
 	assert_completes("org show |", "");
+	/* operands that are files, wherever they stand */
+	assert_completes("stack check |", ":files\n");
+	assert_completes("stack check one |", ":files\n");
+	assert_completes("stack check --strict --dir /x o", ":files\n");
+	assert_completes("stack explain |", ":files\n");
+	assert_completes("stack explain one |", "");
+	assert_completes("stack li", "list\n");
 }
 
 int main(void)

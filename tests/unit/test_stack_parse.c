@@ -120,6 +120,20 @@ static void test_names(void **state)
 	assert_false(stack_name_ok(longest, STACK_NAME_MAX + 1));
 }
 
+/* What is passed over cannot be included either; but for what an editor swaps, none of it is a stack's name. */
+static void test_left_over(void **state)
+{
+	static const char *const left[] = {".hidden",	   ".default.swp", "default~",	 "default.bak",
+					   "default.orig", "x.swp",	   "x.dpkg-old", "x.rpmsave"};
+	static const char *const kept[] = {"default", "bak", "x.bakery", "orig", "a b", "README", "~", "x.bak.v2"};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(left) / sizeof(left[0]); i++)
+		assert_true(stack_left_over(left[i]));
+	for (unsigned i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
+		assert_false(stack_left_over(kept[i]));
+}
+
 /* ---- what is right ---- */
 
 static void test_forms(void **state)
@@ -559,6 +573,50 @@ static void test_fault_list(void **state)
 	assert_int_equal(list.count, 4);
 }
 
+/* ---- and in parts ---- */
+
+struct parts {
+	char text[1400];
+	unsigned count;
+};
+
+static void on_part(void *data, const char *part_path, struct stack_place place, const char *word, size_t word_len,
+		    const char *what)
+{
+	struct parts *parts = data;
+
+	parts->count++;
+	snprintf(parts->text, sizeof(parts->text), "%s|%u|%u|%.*s|%s", part_path, place.line, place.column,
+		 (int)word_len, word, what);
+}
+
+static void test_fault_parts(void **state)
+{
+	struct parts parts = {.count = 0};
+	char small[2] = "", long_word[2000];
+	struct stack_faults list = {.text = small, .size = sizeof(small), .part = on_part, .data = &parts};
+	struct stack_place place = {3, 4};
+
+	(void)state;
+	stack_fault(&list, "/d/p", place, "%s: is no group; write %s", "[a: b]", "key");
+	assert_string_equal(parts.text, "/d/p|3|4|[a: b]|is no group; write key");
+	stack_fault(&list, "p", place, "none: somebody must");
+	assert_string_equal(parts.text, "p|3|4|none|somebody must");
+	stack_fault(&list, "p", place, "%s=: has no value", "by");
+	assert_string_equal(parts.text, "p|3|4|by=|has no value");
+	stack_fault(&list, "p", place, "holds no line: none at all");
+	assert_string_equal(parts.text, "p|3|4||holds no line: none at all");
+	stack_fault(&list, "p", (struct stack_place){0, 0}, "no memory");
+	assert_string_equal(parts.text, "p|0|0||no memory");
+	/* one that finds no room is told; one so long that its word is cut has none */
+	assert_string_equal(small, "");
+	memset(long_word, 'x', sizeof(long_word) - 1);
+	long_word[sizeof(long_word) - 1] = '\0';
+	stack_fault(&list, "p", place, "%s: is long", long_word);
+	assert_int_equal(strlen(parts.text), strlen("p|3|4||") + 1023 - strlen("p:3:4: "));
+	assert_int_equal(parts.count, 6);
+}
+
 static void test_shown(void **state)
 {
 	char out[WORD_SHOWN_SIZE], long_word[200];
@@ -582,6 +640,7 @@ int main(void)
 		cmocka_unit_test(test_clean),
 		cmocka_unit_test(test_groups_and_actions),
 		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_left_over),
 		cmocka_unit_test(test_forms),
 		cmocka_unit_test(test_empty),
 		cmocka_unit_test(test_control_words),
@@ -594,6 +653,7 @@ int main(void)
 		cmocka_unit_test(test_big_file),
 		cmocka_unit_test(test_many_words),
 		cmocka_unit_test(test_fault_list),
+		cmocka_unit_test(test_fault_parts),
 		cmocka_unit_test(test_shown),
 	};
 
