@@ -68,6 +68,8 @@ static const struct admin_param one_params[] = {PARAM_KEY_ID, ADMIN_PARAM_END};
 	" case when k.narrowed_networks then array(select n.network::text from apikeyd.key_network n"                  \
 	" where n.key_id = k.id order by 1) end as \"narrowing.networks\", " NARROWING_RATE
 
+#define TIME_SHOWN(value) "to_char(" value " at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
+
 /* $1..$11 as in mint_params; $12 id, $13 hash, $14 pepper version, $15 its check value, $16 actor. */
 static const char mint_sql[] =
 	"with u as (select id, email from apikeyd.user where lower(email) = lower($2::text)),"
@@ -90,27 +92,34 @@ static const char mint_sql[] =
 	" union all select 5, 'not_found', format('no page ''%s'' in organization ''%s''', wp.slug, o.slug)"
 	" from wp, o where wp.organization_id <> o.id"
 	" union all select 6, 'not_found', format('no scope ''%s''', ws.scope) from ws where ws.name is null"
-	" union all select 7, 'invalid', 'expires_at must be later than not_before'"
-	" where $10::timestamptz <= $9::timestamptz),"
-	" k as (insert into apikeyd.key (id, kind, organization_id, user_id, access, name, hash, pepper_version,"
-	" narrowed_pages, narrowed_scopes, narrowed_networks, narrowed_rate, rate_count, rate_period_s,"
-	" not_before, expires_at, created_by)"
-	" select $12::text, $1::text, o.id, u.id, case when $1::text = 'organization'"
-	" then coalesce($4::text, 'read') end, coalesce($5::text, ''), $13::bytea, $14::smallint,"
-	" $6::text is not null, $7::text is not null, $8::text is not null, $11::text is not null,"
-	" ($11::jsonb->>'count')::int, ($11::jsonb->>'period_s')::int,"
-	" coalesce($9::timestamptz, '-infinity'), coalesce($10::timestamptz, 'infinity'), $16::text"
-	" from apikeyd.register_pepper($14::smallint, $15::bytea) as registered"
-	" left join o on true left join u on true where not exists (select from fault)"
-	" on conflict (id) do nothing returning " COLUMNS "),"
-	" kp as (insert into apikeyd.key_page (key_id, page_id) select k.id, wp.id from k, wp),"
-	" ks as (insert into apikeyd.key_scope (key_id, scope) select k.id, ws.name from k, ws),"
-	" kn as (insert into apikeyd.key_network (key_id, network) select k.id, wn.network from k, wn),"
-	" done as (select " ROW ","
-	" case when k.narrowed_pages then array(select slug from wp order by 1) end as \"narrowing.pages\","
-	" case when k.narrowed_scopes then array(select name::text from ws order by 1) end as \"narrowing.scopes\","
-	" case when k.narrowed_networks then array(select network::text from wn order by 1) end"
-	" as \"narrowing.networks\", " NARROWING_RATE ", " ROW_TIMES " from k)" ADMIN_SQL_ANSWER;
+	" union all select 7, 'invalid', format('expires_at is %s, and not_before %s: it must be later than that, or be left"
+	" out', " TIME_SHOWN("$10::timestamptz") ", " TIME_SHOWN(
+		"$9::timestamptz") ")"
+				   " where $10::timestamptz <= $9::timestamptz"
+				   " union all select 8, 'invalid', format('expires_at is %s, and it is %s now: the key would never be good; give a"
+				   " later time, or leave it out', " TIME_SHOWN("$10::timestamptz") ", " TIME_SHOWN(
+					   "now()") ")"
+						    " where $10::timestamptz <= now()),"
+						    " k as (insert into apikeyd.key (id, kind, organization_id, user_id, access, name, hash, pepper_version,"
+						    " narrowed_pages, narrowed_scopes, narrowed_networks, narrowed_rate, rate_count, rate_period_s,"
+						    " not_before, expires_at, created_by)"
+						    " select $12::text, $1::text, o.id, u.id, case when $1::text = 'organization'"
+						    " then coalesce($4::text, 'read') end, coalesce($5::text, ''), $13::bytea, $14::smallint,"
+						    " $6::text is not null, $7::text is not null, $8::text is not null, $11::text is not null,"
+						    " ($11::jsonb->>'count')::int, ($11::jsonb->>'period_s')::int,"
+						    " coalesce($9::timestamptz, '-infinity'), coalesce($10::timestamptz, 'infinity'), $16::text"
+						    " from apikeyd.register_pepper($14::smallint, $15::bytea) as registered"
+						    " left join o on true left join u on true where not exists (select from fault)"
+						    " on conflict (id) do nothing returning " COLUMNS "),"
+						    " kp as (insert into apikeyd.key_page (key_id, page_id) select k.id, wp.id from k, wp),"
+						    " ks as (insert into apikeyd.key_scope (key_id, scope) select k.id, ws.name from k, ws),"
+						    " kn as (insert into apikeyd.key_network (key_id, network) select k.id, wn.network from k, wn),"
+						    " done as (select " ROW ","
+						    " case when k.narrowed_pages then array(select slug from wp order by 1) end as \"narrowing.pages\","
+						    " case when k.narrowed_scopes then array(select name::text from ws order by 1) end as \"narrowing.scopes\","
+						    " case when k.narrowed_networks then array(select network::text from wn order by 1) end"
+						    " as \"narrowing.networks\", " NARROWING_RATE ", " ROW_TIMES
+						    " from k)" ADMIN_SQL_ANSWER;
 
 static const char list_sql[] = "with u as (select id from apikeyd.user where lower(email) = lower($2::text)),"
 			       " o as (select id from apikeyd.organization where slug = $1::text),"

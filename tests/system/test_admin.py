@@ -221,8 +221,16 @@ def test_mint_refuses(t):
     refused(t, "not_found", "no page 'stranger-page' in organization 'strict'", "key_mint", pages=["stranger-page"], **org)
     refused(t, "not_found", "no scope 'incident:eat'", "key_mint", scopes=["incident:read", "incident:eat"], **org)
     refused(t, "not_found", "no access 'king': there are read, write", "key_mint", access="king", **org)
-    refused(t, "invalid", "expires_at must be later than not_before", "key_mint", not_before=2000000000,
-            expires_at=1999999999, **org)
+    refused(t, "invalid", "expires_at is 2033-05-18T03:33:19Z, and not_before 2033-05-18T03:33:20Z: it must be later",
+            "key_mint", not_before=2000000000, expires_at=1999999999, **org)
+    refused(t, "invalid", "it must be later than that", "key_mint", not_before=2000000000, expires_at=2000000000, **org)
+    # a key that was never good is a mistake: most likely in the year, or in the zone
+    for past in (1000000000, "2001-09-09T03:46:40+02:00"):
+        refused(t, "invalid", "expires_at is 2001-09-09T01:46:40Z, and it is 20", "key_mint", expires_at=past, **org)
+    refused(t, "invalid", "give a later time, or leave it out", "key_mint", not_before=0, expires_at=1, **org)
+    done = daemon().ctl("key", "mint", "--org", "strict", "--expires", "2001-09-09")
+    t.equal((done.returncode, done.stdout), (4, ""), done.stderr)
+    t.contains(done.stderr, "expires_at is 2001-09-09T00:00:00Z, and it is 20")
     refused(t, "bad_params", "networks[0] is '10.0.0.1/8'", "key_mint", networks=["10.0.0.1/8"], **org)
     t.equal(admin("org_show", org="strict")["keys"], before, "nothing of it was made")
 
@@ -263,8 +271,12 @@ def test_key_states(t):
     refused(t, "refused", "is revoked: that is final", "key_enable", key_id=got["key_id"])
     for method in ("key_show", "key_disable", "key_enable", "key_revoke"):
         refused(t, "not_found", "no key 'zzzzzzzzzz'", method, key_id="zzzzzzzzzz")
-    for changes, state in (({"expires_at": 1000000000}, "expired"), ({"not_before": "2099-01-01T00:00:00Z"}, "not_yet_valid")):
-        t.equal(admin("key_mint", kind="organization", org="state", **changes)["state"], state)
+    later = {"not_before": "2099-01-01T00:00:00Z"}
+    t.equal(admin("key_mint", kind="organization", org="state", **later)["state"], "not_yet_valid")
+    ends = admin("key_mint", kind="organization", org="state", expires_at="2099-01-01T00:00:00Z")
+    t.equal(ends["state"], "live")
+    SHARED["cluster"].sql("update apikeyd.key set expires_at = '2001-09-09' where id = %s", ends["key_id"])
+    t.equal(admin("key_show", key_id=ends["key_id"])["state"], "expired")
     refused(t, "refused", "has keys", "org_remove", org="state")
     t.equal(len(admin("key_list", org="state")["rows"]), 3)
     refused(t, "not_found", "no organization 'nobody'", "key_list", org="nobody")
