@@ -306,11 +306,14 @@ static void put_aside(struct request_core *core, struct request_owner *owner, st
 	request->retry_after_ms = 0;
 }
 
-static void judge(struct request_core *core, struct request_owner *owner, const struct rpc_request *rpcs,
-		  uint32_t count, struct request_waiting *waiting, struct request_late *late, struct rpc_buffer *out)
+/* Returns how many were answered: the others wait. */
+static uint32_t judge(struct request_core *core, struct request_owner *owner, const struct rpc_request *rpcs,
+		      uint32_t count, struct request_waiting *waiting, struct request_late *late,
+		      struct rpc_buffer *out)
 {
 	struct request *requests = core->scratch->requests;
 	struct request_view view, beyond;
+	uint32_t waiting_count = 0;
 
 	look(core, &view, &beyond);
 	for (uint32_t i = 0; i < count; i++) {
@@ -328,6 +331,8 @@ static void judge(struct request_core *core, struct request_owner *owner, const 
 	for (uint32_t i = 0; i < count; i++) {
 		if (!requests[i].waits)
 			answer(core, &requests[i], out);
+		else
+			waiting_count++;
 		if (late) {
 			late->memo = requests[i].memo;
 			late->memo_count = requests[i].memo_count;
@@ -337,19 +342,19 @@ static void judge(struct request_core *core, struct request_owner *owner, const 
 	}
 	request_principals_drop(core);
 	arena_clear(&core->arena);
+	return count - waiting_count;
 }
 
-void request_batch(struct request_core *core, struct request_owner *owner, const struct rpc_request *requests,
-		   uint32_t count, struct rpc_buffer *out)
+uint32_t request_batch(struct request_core *core, struct request_owner *owner, const struct rpc_request *requests,
+		       uint32_t count, struct rpc_buffer *out)
 {
-	judge(core, owner, requests, count, NULL, NULL, out);
+	return judge(core, owner, requests, count, NULL, NULL, out);
 }
 
 bool request_judge_late(struct request_core *core, struct request_waiting *waiting, struct request_late *late,
 			struct rpc_buffer *out)
 {
-	judge(core, late->owner, late->rpc, 1, waiting, late, out);
-	return !core->scratch->requests[0].waits;
+	return judge(core, late->owner, late->rpc, 1, waiting, late, out) > 0;
 }
 
 /* ---- life ---- */

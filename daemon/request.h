@@ -28,6 +28,7 @@
 
 #include "daemon/config.h"
 #include "daemon/freshness.h"
+#include "daemon/latency.h"
 #include "daemon/mirror/mirror.h"
 #include "daemon/policy.h"
 #include "daemon/secret.h"
@@ -52,6 +53,8 @@ struct request_owner {
 	uint32_t gid_count;
 	bool gids_known;   /* false: they could not be read */
 	const char *stack; /* the one that its socket is bound to; NULL: its own choice */
+
+	uint64_t read_ns; /* uv_hrtime when the bytes of the read in hand came */
 
 	struct request_waiting *waiting; /* list */
 	uint32_t in_flight; /* requests that wait for anything; administration counts its own in here too */
@@ -109,6 +112,7 @@ struct request_core {
 	struct mirror *mirror;
 	struct request_callbacks callbacks;
 	struct request_counters counters;
+	struct latency waited; /* from the read to the write of the answer, of requests that had to wait */
 
 	/* private */
 	enum freshness_state freshness; /* of the copy, when a batch last looked */
@@ -120,6 +124,7 @@ struct request_core {
 	struct request_heap by_deadline, by_rev;
 	size_t waiting_bytes;	       /* of all requests that wait */
 	struct request_waiting *ready; /* list: whose modules have answered */
+	uint32_t answered_count;       /* late answers that were handed out and are not written yet */
 	struct request_calls calls;
 	uv_timer_t deadline;
 	uv_idle_t wake;
@@ -148,10 +153,11 @@ void request_core_deinit(struct request_core *core);
 /*
  * Judges requests (check, check_many, pages, whoami, explain; no notifications) and appends their answers to `out`,
  * but for those that must wait. `requests` and what they borrow are not needed after. At most REQUEST_BATCH_MAX
- * requests with REQUEST_PAIRS_MAX pairs together (a check is one pair).
+ * requests with REQUEST_PAIRS_MAX pairs together (a check is one pair). Returns how many were answered; `waited` counts
+ * the others, when they are.
  */
-void request_batch(struct request_core *core, struct request_owner *owner, const struct rpc_request *requests,
-		   uint32_t count, struct rpc_buffer *out);
+uint32_t request_batch(struct request_core *core, struct request_owner *owner, const struct rpc_request *requests,
+		       uint32_t count, struct rpc_buffer *out);
 /* The owner goes: whatever it waits for is forgotten. */
 void request_forget(struct request_core *core, struct request_owner *owner);
 /* The mirror has a new revision: those who waited for it are judged from the loop's next turn on. */

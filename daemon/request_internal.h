@@ -127,6 +127,9 @@ struct request_facts {
 	uint64_t ns;
 };
 
+/* Late answers of one turn of the loop, or nearly. */
+enum { REQUEST_ANSWERED_MAX = 256 };
+
 struct request_scratch {
 	struct request requests[REQUEST_BATCH_MAX];
 	struct request_facts facts[REQUEST_BATCH_MAX]; /* the place of each request's, made as it is needed */
@@ -135,6 +138,7 @@ struct request_scratch {
 	struct rpc_text slugs[REQUEST_PAIRS_MAX];
 	struct copy_page pages[REQUEST_PAIRS_MAX];
 	struct request_outcome outcomes[REQUEST_PAIRS_MAX];
+	uint64_t read_ns[REQUEST_ANSWERED_MAX]; /* of core->answered_count late answers: when the question was read */
 };
 
 /* ---- request_groups.c: what the core judges itself, and the stack after it ---- */

@@ -26,6 +26,7 @@ struct request_waiting {
 	struct request_late late; /* what request_judge_late wants */
 	size_t size;		  /* of all of this, to be wiped */
 	size_t bytes;		  /* that and the rest: its part of core->waiting_bytes */
+	uint64_t read_ns;
 	struct rpc_request rpc;
 };
 
@@ -202,6 +203,7 @@ static struct request_waiting *waiting_new(struct request_core *core, const stru
 	keep(&waiting->rpc.context.stack, &room);
 	keep(&waiting->rpc.context.org, &room);
 	keep(&waiting->rpc.context.after, &room);
+	waiting->read_ns = request->owner->read_ns;
 	waiting->policy = policy_ref(core->policy);
 	waiting->late.rpc = &waiting->rpc;
 	waiting->late.stack = request->stack;
@@ -279,6 +281,22 @@ static void take_out(struct request_core *core, struct request_waiting *waiting)
 	owner->in_flight--;
 }
 
+/* How long those took whose answers were handed out: one look at the clock for all of them. */
+static void count_answered(struct request_core *core)
+{
+	uint64_t now = core->answered_count > 0 ? uv_hrtime() : 0;
+
+	for (uint32_t i = 0; i < core->answered_count; i++)
+		latency_add(&core->waited, now - core->scratch->read_ns[i], 1);
+	core->answered_count = 0;
+}
+
+static void flush(struct request_core *core)
+{
+	core->callbacks.flush(core->callbacks.data);
+	count_answered(core);
+}
+
 /*
  * Judges one again, and answers it where it need not wait on (`finally`: it must not). The owner may still not go,
  * since its bytes are only taken.
@@ -297,6 +315,9 @@ static void judge(struct request_core *core, struct request_waiting *waiting, bo
 		return;
 	take_out(core, waiting);
 	waiting->owner->answer(waiting->owner, &core->late);
+	if (core->answered_count == REQUEST_ANSWERED_MAX)
+		count_answered(core);
+	core->scratch->read_ns[core->answered_count++] = waiting->read_ns;
 	waiting_free(core, waiting);
 }
 
@@ -311,7 +332,7 @@ static void on_deadline(uv_timer_t *timer)
 		judge(core, core->by_deadline.items[0], true);
 	}
 	set_timer(core);
-	core->callbacks.flush(core->callbacks.data);
+	flush(core);
 }
 
 static void on_wake(uv_idle_t *idle)
@@ -327,7 +348,7 @@ static void on_wake(uv_idle_t *idle)
 	if (slice > 0)
 		uv_idle_stop(&core->wake);
 	set_timer(core);
-	core->callbacks.flush(core->callbacks.data);
+	flush(core);
 }
 
 void request_call_came(struct request_core *core, struct request_waiting *waiting)
@@ -442,7 +463,7 @@ void request_finish(struct request_core *core)
 	while (core->by_deadline.count > 0)
 		judge(core, core->by_deadline.items[0], true);
 	set_timer(core);
-	core->callbacks.flush(core->callbacks.data);
+	flush(core);
 }
 
 int request_wait_init(struct request_core *core)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <uv.h>
 
 #include "daemon/admin/admin.h"
@@ -43,7 +44,8 @@ struct server {
 	uv_signal_t term, interrupt, hangup;
 	uv_timer_t stop_timer, start_timer;
 	struct notify notify;
-	uint64_t started_at; /* loop ms */
+	uint64_t started_at;	   /* loop ms */
+	uint64_t started_at_clock; /* seconds since 1970 UTC */
 	uint64_t reloads, reloads_failed;
 	bool config_wrong; /* what the last reload found */
 	bool stopping, sessions_empty, writer_stopped, feed_stopping;
@@ -299,6 +301,7 @@ static bool on_stats(void *data, struct arena *arena, struct value *map)
 					.feed = server->feed,
 					.writer = server->writer,
 					.admin = &server->admin,
+					.started_at = server->started_at_clock,
 					.uptime_ms = uv_now(&server->loop) - server->started_at,
 					.reloads = server->reloads,
 					.reloads_failed = server->reloads_failed,
@@ -372,6 +375,7 @@ static void init_handles(struct server *server)
 	uv_timer_init(&server->loop, &server->start_timer);
 	server->start_timer.data = server;
 	server->started_at = uv_now(&server->loop);
+	server->started_at_clock = (uint64_t)time(NULL);
 	freshness_init(&server->freshness, &server->loop, server->config, &server->mirror, on_why, server);
 }
 

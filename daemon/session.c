@@ -179,6 +179,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 	if (n > 0) {
 		uint8_t *data = in_rest ? session->rest.data : all->read_buffer;
 
+		session->owner.read_ns = uv_hrtime();
 		all->counters.reads++;
 		all->counters.bytes_in += (uint64_t)n;
 		session->active_at = uv_now(all->loop);

@@ -66,6 +66,7 @@ void session_users_deinit(struct session_users *users);
 
 struct sessions {
 	struct session_counters counters;
+	struct latency answered; /* from the read to the write of the answer, of requests that had not to wait */
 	uint32_t count, admin_count;
 
 	/* private */

@@ -8,6 +8,7 @@
 struct taking {
 	struct session *session;
 	uint32_t count, pairs;
+	uint32_t answered; /* of those that were judged */
 };
 
 static void judge(struct taking *taking)
@@ -15,10 +16,20 @@ static void judge(struct taking *taking)
 	struct sessions *all = taking->session->all;
 
 	if (taking->count > 0)
-		request_batch(all->core, &taking->session->owner, all->batch, taking->count, &all->out);
+		taking->answered +=
+			request_batch(all->core, &taking->session->owner, all->batch, taking->count, &all->out);
 	rpc_decoder_reset(all->decoder);
 	taking->count = 0;
 	taking->pairs = 0;
+}
+
+/* What was answered has been written: how long that took since it was read is one time for all of it. */
+static void count_answered(const struct taking *taking)
+{
+	struct session *session = taking->session;
+
+	if (taking->answered > 0)
+		latency_add(&session->all->answered, uv_hrtime() - session->owner.read_ns, taking->answered);
 }
 
 static void put_error(struct sessions *all, uint32_t msgid, const struct rpc_error *error)
@@ -225,9 +236,11 @@ size_t session_take(struct session *session, const uint8_t *data, size_t len)
 	if (error.code == RPC_MALFORMED && !session->held) {
 		all->counters.closed_malformed++;
 		session_fail(session, RPC_MALFORMED, error.message, &all->out);
+		count_answered(&taking);
 		return len;
 	}
 	if (!session_write(session, &all->out))
 		return len;
+	count_answered(&taking);
 	return done;
 }

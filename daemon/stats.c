@@ -149,18 +149,27 @@ static bool put_requests(const struct request_core *core, struct arena *arena, s
 	       put_stacks(core->policy, arena, map);
 }
 
+static bool put_latency(const struct stats_sources *s, struct arena *arena, struct value *map)
+{
+	struct value *own = value_set(arena, map, "latency");
+
+	if (!own)
+		return false;
+	value_map(own);
+	return latency_stats(&s->sessions->answered, "at_once", arena, own) &&
+	       latency_stats(&s->core->waited, "waited", arena, own);
+}
+
 bool stats_fill(const struct stats_sources *s, struct arena *arena, struct value *map)
 {
 	const struct count counts[] = {
-		{"pid", (uint64_t)getpid()},
-		{"uptime_ms", s->uptime_ms},
-		{"reloads", s->reloads},
-		{"reloads_failed", s->reloads_failed},
+		{"pid", (uint64_t)getpid()}, {"started_at", s->started_at},	    {"uptime_ms", s->uptime_ms},
+		{"reloads", s->reloads},     {"reloads_failed", s->reloads_failed},
 	};
 
 	return value_set_text(arena, map, "version", APIKEYD_VERSION) &&
 	       value_set_bool(arena, map, "stopping", s->stopping) && PUT(counts) && put_copy(s->mirror, arena, map) &&
 	       freshness_stats(s->freshness, mirror_boot_now(), arena, map) && put_sessions(s->sessions, arena, map) &&
-	       put_requests(s->core, arena, map) && feed_stats(s->feed, arena, map) &&
+	       put_requests(s->core, arena, map) && put_latency(s, arena, map) && feed_stats(s->feed, arena, map) &&
 	       writer_stats(s->writer, arena, map) && admin_stats(s->admin, arena, map);
 }

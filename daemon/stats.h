@@ -1,7 +1,8 @@
 /*
- * The answer to `stats`: every counter of the daemon, in one flat map of snake_case names with their units.
+ * The answer to `stats`: every counter of the daemon, in maps of snake_case names with their units.
  *
- * Owns nothing. Who calls it: server.c, for sessions. Names are part of PROTOCOL.md: they are added to, not changed.
+ * Owns nothing. Who calls it: server.c, for sessions. Names are part of PROTOCOL.md: they are added to, not changed. Each
+ * has a row in client/apikeyctl/metrics_table.c, which makes a metric of it, or says why there is none.
  */
 #ifndef APIKEYD_DAEMON_STATS_H
 #define APIKEYD_DAEMON_STATS_H
@@ -19,6 +20,7 @@ struct stats_sources {
 	const struct feed *feed;
 	const struct writer *writer;
 	const struct admin *admin;
+	uint64_t started_at; /* seconds since 1970 UTC, by this host's clock */
 	uint64_t uptime_ms;
 	uint64_t reloads, reloads_failed;
 	bool stopping;

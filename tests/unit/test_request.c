@@ -705,6 +705,15 @@ static struct rpc_request wait_for(const char *key, uint64_t rev, uint32_t deadl
 	return request;
 }
 
+static uint64_t counted(const struct latency *latency)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i <= LATENCY_BOUNDS; i++)
+		sum += latency->within[i];
+	return sum;
+}
+
 /* Judged anew on the revision that it waited for, from text that is its own. */
 static void test_wait_for_revision(void **state)
 {
@@ -748,6 +757,7 @@ static void test_wait_for_revision(void **state)
 	run_until_answered(w, 1);
 	assert_reason(read_answer(w, &w->late, 0), REASON_REVOKED);
 	assert_int_equal(w->flushed, 1);
+	assert_int_equal(counted(&w->core.waited), 1);
 	assert_int_equal(w->owner.in_flight, 0);
 	assert_int_equal(request_waiting_count(&w->core), 0);
 	end(w);
@@ -771,6 +781,7 @@ static void test_wait_to_deadline(void **state)
 	for (unsigned i = 0; i < 3; i++)
 		assert_reason(read_answer(w, &w->late, 0), REASON_BEHIND);
 	assert_int_equal(w->core.counters.waited_timeout, 3);
+	assert_int_equal(counted(&w->core.waited), 3);
 	assert_int_equal(w->owner.in_flight, 0);
 	end(w);
 }
@@ -814,6 +825,7 @@ static void test_wait_many(void **state)
 		}
 	}
 	assert_int_equal(request_waiting_count(&w->core), 0);
+	assert_int_equal(counted(&w->core.waited), 1000);
 	end(w);
 }
 

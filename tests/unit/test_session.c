@@ -314,6 +314,15 @@ static void test_pieces(void **state)
 	end(w);
 }
 
+static uint64_t counted(const struct latency *latency)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i <= LATENCY_BOUNDS; i++)
+		sum += latency->within[i];
+	return sum;
+}
+
 /* More than one batch, and still one read and one write. */
 static void test_one_write(void **state)
 {
@@ -331,6 +340,39 @@ static void test_one_write(void **state)
 	assert_false(client_read(w));
 	for (uint32_t i = 0; i < 3 * REQUEST_BATCH_MAX + 1; i++)
 		expect_reason(w, i, "not_loaded");
+	assert_int_equal(counted(&w->sessions.answered), 3 * REQUEST_BATCH_MAX + 1);
+	end(w);
+}
+
+/* Each question that is answered is counted in how long it took, however it comes; what is none is not. */
+static void test_latency(void **state)
+{
+	struct world *w = world_with("[limits]\noutput_bytes_per_connection = 65536\n", RPC_SERVICE_CHECK);
+	struct rpc_buffer out = {0};
+
+	(void)state;
+	rpc_put_hello(&out, 1, text("test"), text("1"));
+	rpc_put_call(&out, 2, "stats", NULL);
+	rpc_put_call(&out, 3, "nothing", NULL);
+	send_buffer(w, &out);
+	turn(w);
+	assert_int_equal(counted(&w->sessions.answered), 0);
+	for (unsigned i = 0; i < 3; i++)
+		receive(w);
+	/* Part of them is held until the peer reads. */
+	for (uint32_t i = 0; i < 2000; i++)
+		put_check(&out, i);
+	send_buffer(w, &out);
+	for (uint32_t i = 0; i < 2000; i++)
+		expect_reason(w, i, "not_loaded");
+	turn(w);
+	assert_int_equal(counted(&w->sessions.answered), 2000);
+	put_many(&out, 1, 10);
+	put_check(&out, 2);
+	send_buffer(w, &out);
+	send_all(w, (const uint8_t *)"\xc1", 1);
+	turn(w);
+	assert_int_equal(counted(&w->sessions.answered), 2002);
 	end(w);
 }
 
@@ -857,6 +899,7 @@ int main(void)
 		cmocka_unit_test(test_byte_by_byte),
 		cmocka_unit_test(test_pieces),
 		cmocka_unit_test(test_one_write),
+		cmocka_unit_test(test_latency),
 		cmocka_unit_test(test_mixed),
 		cmocka_unit_test(test_wiped),
 		cmocka_unit_test(test_malformed),
