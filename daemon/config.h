@@ -23,6 +23,14 @@ enum {
 	CONFIG_SECTION_SIZE = 64, /* of a section's name, terminated */
 };
 
+/* How far the daemon confines itself. */
+enum config_confine {
+	CONFIG_CONFINE_OFF = 0,
+	CONFIG_CONFINE_LOG,	/* seccomp alone: the kernel writes down what would be refused */
+	CONFIG_CONFINE_ENFORCE, /* as far as the kernel can */
+	CONFIG_CONFINE_REQUIRE, /* the same, and no start where it cannot */
+};
+
 struct config_socket {
 	char *name; /* of [socket NAME]: 1 to 32 letters, digits, - and _; NULL: [socket] and [admin] */
 	char *path;
@@ -72,6 +80,12 @@ struct config {
 	char *module_dir; /* as installed: <libdir>/apikeyd/modules */
 	/* [explain] */
 	char *explain_users; /* as admin_users: who may ask `explain`; default "root"; empty: nobody (but always the daemon's own uid) */
+	/* [confine] */
+	enum config_confine seccomp, landlock; /* enforce, enforce */
+	bool new_code;			       /* no: memory may become executable after the start */
+	char *confine_read,
+		*confine_write; /* absolute paths, comma-separated: what modules and libraries need beside the rest */
+	char *confine_connect;	/* TCP ports, comma-separated, or "any": the same */
 	/* [limits] */
 	uint32_t message_bytes;		      /* 65536, at most that */
 	uint32_t read_bytes;		      /* 262144: what one read of a connection takes at most */
@@ -121,6 +135,12 @@ const char *config_socket_section(const struct config_socket *socket, char out[C
 
 /* Writes the effective configuration in the file's own form, each setting with its one-line help (-T). */
 void config_print(const struct config *config, FILE *out);
+
+/*
+ * Goes through a comma-separated list of paths or ports: the next one into `out`, without the blanks around it. False at
+ * the end. *at begins as the text and moves on.
+ */
+bool config_next(const char **at, char *out, size_t size);
 
 /*
  * For the fuzz target and the tests: parses `len` bytes of text as the file `name`.

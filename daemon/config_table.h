@@ -24,16 +24,19 @@ enum config_type {
 	CONFIG_MODE,  /* octal, 0 to 0777 */
 	CONFIG_BOOL,  /* yes or no */
 	CONFIG_COUNT,
-	CONFIG_MS,    /* a number of milliseconds, or with a unit: ms s min h */
-	CONFIG_BYTES, /* a number, or with a unit: k M G (1024) */
-	CONFIG_LEVEL, /* error warning info debug */
+	CONFIG_MS,	/* a number of milliseconds, or with a unit: ms s min h */
+	CONFIG_BYTES,	/* a number, or with a unit: k M G (1024) */
+	CONFIG_LEVEL,	/* error warning info debug */
+	CONFIG_CONFINE, /* off log enforce require, from the min-th on */
+	CONFIG_PATHS,	/* absolute ones, comma-separated; may be empty */
+	CONFIG_PORTS,	/* of TCP, comma-separated, or any; may be empty */
 	CONFIG_GRACE, /* PATTERN=DURATION, ...; may be empty, may go on as CONFIG_TEXT: read once all of it is there */
 };
 
 struct config_setting {
 	const char *section, *name;
 	enum config_type type;
-	size_t offset;	      /* in struct config: char *, uint32_t, bool or enum log_level, as the type says */
+	size_t offset;	      /* in struct config: char *, uint32_t, bool or an enum, as the type says */
 	uint32_t min, max;    /* numbers */
 	const char *fallback; /* the default, as it would be written */
 	bool at_start;	      /* a change takes effect at the next start */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
@@ -13,6 +14,7 @@
 enum { STACK_MAX = 64 }; /* of a stack's name */
 
 static const char *const level_words[] = {"error", "warning", "info", "debug"};
+static const char *const confine_words[] = {"off", "log", "enforce", "require"};
 
 struct unit {
 	const char *word;
@@ -126,6 +128,20 @@ static int set_level(enum log_level *field, const char *text, char *right, size_
 	return -EINVAL;
 }
 
+static int set_confine(enum config_confine *field, const struct config_setting *setting, const char *text, char *right,
+		       size_t right_size)
+{
+	for (unsigned i = 0; i < sizeof(confine_words) / sizeof(confine_words[0]); i++) {
+		if (strcmp(text, confine_words[i]) == 0 && (i == CONFIG_CONFINE_OFF || i >= setting->min)) {
+			*field = (enum config_confine)i;
+			return 0;
+		}
+	}
+	snprintf(right, right_size, "must be off, %senforce or require",
+		 setting->min <= CONFIG_CONFINE_LOG ? "log, " : "");
+	return -EINVAL;
+}
+
 bool config_is_text(const struct config_setting *setting)
 {
 	switch (setting->type) {
@@ -135,6 +151,7 @@ bool config_is_text(const struct config_setting *setting)
 	case CONFIG_MS:
 	case CONFIG_BYTES:
 	case CONFIG_LEVEL:
+	case CONFIG_CONFINE:
 		return false;
 	default:
 		return true;
@@ -148,6 +165,47 @@ static bool stack_valid(const char *text)
 
 	return len <= STACK_MAX && !strchr("-_.", *text) &&
 	       strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == len;
+}
+
+/* The next of a comma-separated list, without the blanks around it, in `out`; false at the end. Moves *at on. */
+bool config_next(const char **at, char *out, size_t size)
+{
+	const char *from = *at + strspn(*at, ", \t");
+	size_t len = strcspn(from, ",");
+
+	*at = from + len;
+	while (len > 0 && strchr(" \t", from[len - 1]))
+		len--;
+	if (len >= size)
+		len = size - 1;
+	memcpy(out, from, len);
+	out[len] = '\0';
+	return len > 0;
+}
+
+static bool paths_valid(const char *text)
+{
+	char path[PATH_MAX];
+
+	while (config_next(&text, path, sizeof(path))) {
+		if (path[0] != '/')
+			return false;
+	}
+	return true;
+}
+
+static bool ports_valid(const char *text)
+{
+	char port[16];
+	uint64_t n;
+
+	if (strcmp(text, "any") == 0)
+		return true;
+	while (config_next(&text, port, sizeof(port))) {
+		if (!read_number(port, no_units, &n) || n < 1 || n > UINT16_MAX)
+			return false;
+	}
+	return true;
 }
 
 /* NULL: the text is right. */
@@ -175,6 +233,10 @@ static const char *text_fault(enum config_type type, const char *text, char *rig
 						      : "must have a credential's name behind credential: (letters, "
 							"digits, - _ .)";
 		return text[0] == '/' ? NULL : "must be an absolute path, or credential:NAME";
+	case CONFIG_PATHS:
+		return paths_valid(text) ? NULL : "must be absolute paths, with commas between";
+	case CONFIG_PORTS:
+		return ports_valid(text) ? NULL : "must be ports from 1 to 65535, with commas between, or any";
 	case CONFIG_STACK:
 		if (!*text || stack_valid(text))
 			return NULL;
@@ -219,6 +281,8 @@ int config_set(struct config *config, const struct config_setting *setting, unsi
 		return set_bool(field, text, right, right_size);
 	case CONFIG_LEVEL:
 		return set_level(field, text, right, right_size);
+	case CONFIG_CONFINE:
+		return set_confine(field, setting, text, right, right_size);
 	case CONFIG_COUNT:
 	case CONFIG_MS:
 	case CONFIG_BYTES:
@@ -242,6 +306,9 @@ const char *config_get(const struct config *config, const struct config_setting 
 		break;
 	case CONFIG_LEVEL:
 		snprintf(out, size, "%s", level_words[*(const enum log_level *)(const void *)base]);
+		break;
+	case CONFIG_CONFINE:
+		snprintf(out, size, "%s", confine_words[*(const enum config_confine *)(const void *)base]);
 		break;
 	case CONFIG_COUNT:
 	case CONFIG_MS:

@@ -9,12 +9,15 @@
 #include <uv.h>
 
 #include "daemon/admin/admin.h"
+#include "daemon/broker.h"
+#include "daemon/confine/confine.h"
 #include "daemon/freshness.h"
 #include "daemon/listeners.h"
 #include "daemon/log.h"
 #include "daemon/lookup.h"
 #include "daemon/mirror/mirror.h"
 #include "daemon/module_host.h"
+#include "daemon/modules/load.h"
 #include "daemon/notify.h"
 #include "daemon/postgres/feed.h"
 #include "daemon/postgres/writer.h"
@@ -41,6 +44,7 @@ struct server {
 	struct listeners listeners;
 	struct apikeyd_host host;
 	struct policy_host policy_host;
+	struct confine *confine;
 	uv_signal_t term, interrupt, hangup;
 	uv_timer_t stop_timer, start_timer;
 	struct notify notify;
@@ -192,8 +196,13 @@ static bool reload(struct server *server)
 
 	if (!config)
 		goto failed;
+	/* First, since what is out of reach looks like a file that may not be read. */
+	if (confine_check(server->confine, server->path, config, NULL, errors, sizeof(errors)) > 0)
+		goto failed;
 	if (lookup_make(&found, server->path, config, server->passed, &server->policy_host, server->core.policy, errors,
 			sizeof(errors)) > 0)
+		goto failed;
+	if (confine_check(server->confine, server->path, config, found.policy, errors, sizeof(errors)) > 0)
 		goto failed;
 	if (config_needs_restart(server->config, config, names, sizeof(names)) > 0)
 		log_warning("takes effect at the next start: %s", names);
@@ -455,13 +464,27 @@ static void free_all(struct server *server)
 		log_error("the loop still had handles at the end");
 	listeners_deinit(&server->listeners);
 	secret_free(server->secret);
+	confine_free(server->confine);
 	config_free(server->config);
 }
 
-/* From here on no other programs can be started than those that the stacks named. */
+/* From here on no other programs can be started than those that the stacks named, and no other modules come in. */
 static bool seal(struct broker *broker, char *error, size_t error_size)
 {
+	modules_seal();
 	return !broker || broker_seal(broker, error, error_size) == 0;
+}
+
+/* The last of what is done by right: what follows is what a daemon that runs does. */
+static bool confine(struct server *server, const struct policy *policy, const struct broker *broker, char *error,
+		    size_t error_size)
+{
+	if (confine_start(server->path, server->config, policy, broker ? broker_pid(broker) : 0, &server->confine,
+			  error, error_size) == 0)
+		return true;
+	listeners_stop(&server->listeners);
+	listeners_deinit(&server->listeners);
+	return false;
 }
 
 int server_run(const char *path, struct config *config, const struct passed *passed, struct broker *broker)
@@ -474,7 +497,8 @@ int server_run(const char *path, struct config *config, const struct passed *pas
 	begin(&server, broker);
 	if (lookup_make(&found, path, config, passed, &server.policy_host, NULL, errors, sizeof(errors)) > 0 ||
 	    !seal(broker, errors, sizeof(errors)) ||
-	    listeners_open(&server.listeners, config, passed, errors, sizeof(errors)) != 0) {
+	    listeners_open(&server.listeners, config, passed, errors, sizeof(errors)) != 0 ||
+	    !confine(&server, found.policy, broker, errors, sizeof(errors))) {
 		log_lines(errors);
 		lookup_deinit(&found);
 		end_early(&server);

@@ -34,6 +34,7 @@ struct loaded {
 };
 
 static struct loaded *first;
+static bool sealed;
 
 /* ---- what is built in ---- */
 
@@ -215,6 +216,10 @@ static const struct apikeyd_module *find_file(const char *name, const char *path
 	loaded = find_loaded(name, &file);
 	if (loaded) {
 		close(fd);
+	} else if (sealed) {
+		snprintf(text, text_size, "%s: new module files need a restart of apikeyd", path);
+		close(fd);
+		return NULL;
 	} else {
 		loaded = load(name, path, fd, &file, text, text_size);
 		if (!loaded) {
@@ -231,6 +236,11 @@ static const struct apikeyd_module *find_file(const char *name, const char *path
 }
 
 /* ---- by name ---- */
+
+void modules_seal(void)
+{
+	sealed = true;
+}
 
 const struct apikeyd_module *modules_find(const char *name, const char *directory, char *text, size_t text_size)
 {

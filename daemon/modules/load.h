@@ -26,6 +26,9 @@ bool modules_name_ok(const char *name);
  */
 const struct apikeyd_module *modules_find(const char *name, const char *directory, char *text, size_t text_size);
 
+/* From now on no file is loaded that was not loaded before: that takes a restart, since the process confines itself. */
+void modules_seal(void);
+
 /* One module of modules_each: `module` NULL where it cannot be used, and `text` then says why, else as above. */
 typedef void (*modules_told)(void *data, const char *name, const struct apikeyd_module *module, bool built_in,
 			     const char *text);

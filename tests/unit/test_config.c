@@ -229,6 +229,18 @@ static const struct {
 	 "a.conf:2: [limits] module_pending = 0: must be a number from 1 to 1000000\n"},
 	{"[limits]\nmodule_pending = 1000001\n",
 	 "a.conf:2: [limits] module_pending = 1000001: must be a number from 1 to 1000000\n"},
+	/* confinement */
+	{"[confine]\nseccomp = yes\n", "a.conf:2: [confine] seccomp = yes: must be off, log, enforce or require\n"},
+	{"[confine]\nlandlock = log\n", "a.conf:2: [confine] landlock = log: must be off, enforce or require\n"},
+	{"[confine]\nread = /a, b\n",
+	 "a.conf:2: [confine] read = /a, b: must be absolute paths, with commas between\n"},
+	{"[confine]\nwrite = a\n", "a.conf:2: [confine] write = a: must be absolute paths, with commas between\n"},
+	{"[confine]\nconnect = 389, ldap\n",
+	 "a.conf:2: [confine] connect = 389, ldap: must be ports from 1 to 65535, with commas between, or any\n"},
+	{"[confine]\nconnect = 0\n",
+	 "a.conf:2: [confine] connect = 0: must be ports from 1 to 65535, with commas between, or any\n"},
+	{"[confine]\nconnect = 65536\n",
+	 "a.conf:2: [confine] connect = 65536: must be ports from 1 to 65535, with commas between, or any\n"},
 	/* further sockets */
 	{"[socket web]\npath = /w\nmode = 8\n",
 	 "a.conf:3: [socket web] mode = 8: must be permissions in octal, 0000 to 0777\n"},
@@ -467,6 +479,32 @@ static void test_manual(void **state)
 	free(text);
 }
 
+/* ---- confinement ---- */
+
+static void test_confine(void **state)
+{
+	struct config *c = parse("[confine]\nseccomp = log\nlandlock = require\nnew_code = yes\nread = /a/b, /c d ,/e\n"
+				 "write =\nconnect = any\n");
+	const char *list;
+	char one[8];
+
+	(void)state;
+	assert_int_equal(c->seccomp, CONFIG_CONFINE_LOG);
+	assert_int_equal(c->landlock, CONFIG_CONFINE_REQUIRE);
+	assert_true(c->new_code);
+	list = c->confine_read;
+	assert_true(config_next(&list, one, sizeof(one)));
+	assert_string_equal(one, "/a/b");
+	assert_true(config_next(&list, one, sizeof(one)));
+	assert_string_equal(one, "/c d");
+	assert_true(config_next(&list, one, sizeof(one)));
+	assert_string_equal(one, "/e");
+	assert_false(config_next(&list, one, sizeof(one)));
+	list = c->confine_write;
+	assert_false(config_next(&list, one, sizeof(one)));
+	config_free(c);
+}
+
 /* ---- reload ---- */
 
 static void test_needs_restart(void **state)
@@ -508,13 +546,21 @@ static void test_sockets_need_restart(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_defaults),      cmocka_unit_test(test_forms),
-		cmocka_unit_test(test_socket_path),   cmocka_unit_test(test_sockets),
-		cmocka_unit_test(test_many_sockets),  cmocka_unit_test(test_bad),
-		cmocka_unit_test(test_bad_bytes),     cmocka_unit_test(test_many_errors),
-		cmocka_unit_test(test_unreadable),    cmocka_unit_test(test_round_trip),
-		cmocka_unit_test(test_sample),	      cmocka_unit_test(test_manual),
-		cmocka_unit_test(test_needs_restart), cmocka_unit_test(test_sockets_need_restart),
+		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_forms),
+		cmocka_unit_test(test_socket_path),
+		cmocka_unit_test(test_sockets),
+		cmocka_unit_test(test_many_sockets),
+		cmocka_unit_test(test_bad),
+		cmocka_unit_test(test_bad_bytes),
+		cmocka_unit_test(test_many_errors),
+		cmocka_unit_test(test_unreadable),
+		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_sample),
+		cmocka_unit_test(test_manual),
+		cmocka_unit_test(test_confine),
+		cmocka_unit_test(test_needs_restart),
+		cmocka_unit_test(test_sockets_need_restart),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
