@@ -24,6 +24,12 @@
  * terminated. Structs begin with their size: a field past it is not there, and a later release adds fields at the end
  * alone. A struct that this header's user fills in must be zeroed first.
  *
+ * Confinement. What is opened, loaded or mapped by the first `open`s is there; then the daemon confines itself (apikeyd(8)).
+ * From then on a module reads what the daemon reads, and what is in the directories of its arguments of type path; it
+ * starts no process (host->program does), loads no library, and makes no memory executable. Files to write, ports to connect to and
+ * the like are the administrator's to allow ([confine] in apikeyd.conf). Threads are to be started with the first request,
+ * not in `open`: those that are there before are not confined as the rest is, and the log says so.
+ *
  * Exceptions and longjmp must not leave a module. What a module prints or logs must never hold a key's text.
  */
 #ifndef APIKEYD_MODULE_H
@@ -134,7 +140,7 @@ enum apikeyd_type {
 	APIKEYD_TYPE_BOOL,     /* yes or no */
 	APIKEYD_TYPE_COUNT,    /* a whole number, min to max */
 	APIKEYD_TYPE_TIME,     /* with a unit, ms s min h d; in milliseconds, min to max */
-	APIKEYD_TYPE_PATH,     /* absolute */
+	APIKEYD_TYPE_PATH,     /* absolute; what is in its directory can be read, see below */
 	APIKEYD_TYPE_LIST,     /* words, comma-separated, none empty */
 	APIKEYD_TYPE_SCOPES,   /* patterns of scopes, comma-separated: `*`, `incident:*`, `*:write`, `incident:write` */
 	APIKEYD_TYPE_RATE,     /* COUNT/UNIT, such as 100/s, 5/min, 1000/h, 1/5s */

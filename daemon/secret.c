@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -149,6 +150,14 @@ static bool parse_file(struct secret *secret, const char *path, const char *text
 	return true;
 }
 
+/* Nobody forks once there are peppers; who did would find zeros. A kernel that does not know how leaves it. */
+static void keep_from_forks(void *memory, size_t size)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)memory / page * page;
+
+	madvise((void *)from, (uintptr_t)memory + size - from, MADV_WIPEONFORK);
+}
+
 /* Zeroed, locked, out of core dumps; NULL with a line in `error`. */
 static void *locked_new(const char *path, size_t size, char *error, size_t error_size)
 {
@@ -157,6 +166,7 @@ static void *locked_new(const char *path, size_t size, char *error, size_t error
 	errno = ENOMEM;
 	/* sodium_malloc goes on where it cannot lock: only asking again tells. */
 	if (sodium_init() >= 0 && (memory = sodium_malloc(size)) && !sodium_mlock(memory, size)) {
+		keep_from_forks(memory, size);
 		memset(memory, 0, size);
 		return memory;
 	}

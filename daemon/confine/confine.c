@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@ struct confine {
 struct allowing {
 	struct confine *confine;
 	const struct landlock *landlock;
+	bool any_port;
 	int rc; /* the first that went wrong */
 };
 
@@ -50,17 +52,12 @@ static void allow_path(struct allowing *allowing, const char *path, unsigned use
 /* Where it is, and where it leads. The whole of / is nobody's directory: there it is the file alone. */
 static void allow_file(struct allowing *allowing, const char *path, unsigned use)
 {
-	const char *const both[] = {path, NULL};
 	char target[PATH_MAX], directory[PATH_MAX], at[PATH_MAX];
-	const char *leads = realpath(path, target) ? target : both[1];
+	const char *const both[] = {path, realpath(path, target)};
 
 	allow_path(allowing, path, use);
-	for (unsigned i = 0; i < 2; i++) {
-		const char *file = i == 0 ? path : leads;
-
-		if (!file)
-			continue;
-		reach_directory(file, directory, sizeof(directory));
+	for (unsigned i = 0; i < 2 && both[i]; i++) {
+		reach_directory(both[i], directory, sizeof(directory));
 		if (realpath(directory, at) && strcmp(at, "/") != 0)
 			allow_path(allowing, at, use);
 	}
@@ -76,7 +73,7 @@ static void on_need(void *data, const struct need *need)
 	} else if (!need->path) {
 		if (!reach_add_port(&allowing->confine->reach, need->port))
 			rc = -E2BIG;
-		else if (need->port > 0)
+		else if (!allowing->any_port)
 			rc = landlock_allow_port(allowing->landlock, need->port);
 		if (rc != 0 && allowing->rc == 0)
 			allowing->rc = rc;
@@ -87,15 +84,27 @@ static void on_need(void *data, const struct need *need)
 	}
 }
 
+/* A file is where its directory is, as it was allowed. */
+static enum reach_found find(const struct reach *reach, const struct need *need)
+{
+	char directory[PATH_MAX], at[PATH_MAX];
+
+	if (need->kind == NEEDS_TREE || realpath(need->path, at))
+		return reach_find(reach, need->path, need->use);
+	reach_directory(need->path, directory, sizeof(directory));
+	if (realpath(directory, at) && strcmp(at, "/") == 0)
+		return REACH_NOTHING;
+	return reach_find(reach, directory, need->use);
+}
+
 /* Said once at the start, so that nobody wonders later. */
 static void on_need_missing(void *data, const struct need *need)
 {
 	const struct confine *confine = data;
 
-	if (need->path && need->of != NEEDS_OF_SYSTEM &&
-	    reach_find(&confine->reach, need->path, need->use) == REACH_NOTHING)
-		log_info("confine: %s: %s: its directory is not there; once it is, it takes a restart to be read",
-			 need->what, need->path);
+	if (need->path && need->of != NEEDS_OF_SYSTEM && find(&confine->reach, need) != REACH_IN)
+		log_info("confine: %s: %s: is not there; once it is, it takes a restart to be read", need->what,
+			 need->path);
 }
 
 /* What is restricted at all has to be said before what is allowed of it. */
@@ -116,6 +125,7 @@ static int restrict_files(struct confine *confine, int version, const char *path
 	int rc;
 
 	needs_each(path, config, policy, on_wish, &wish);
+	allowing.any_port = wish.any_port;
 	rc = landlock_begin(&landlock, version, &wish);
 	if (rc != 0)
 		return rc;
@@ -289,7 +299,7 @@ static void on_need_checked(void *data, const struct need *need)
 	if (need->of == NEEDS_OF_SYSTEM || need->of == NEEDS_OF_START)
 		return;
 	if (need->path) {
-		if (reach_find(reach, need->path, need->use) == REACH_OUT)
+		if (find(reach, need) == REACH_OUT)
 			miss(checking, need, need->path);
 	} else if (need->abstract) {
 		if (!reach->abstract)

@@ -78,7 +78,7 @@ static bool is_place(const struct reach *reach, const char *path, unsigned use)
 enum reach_found reach_find(const struct reach *reach, const char *path, unsigned use)
 {
 	char at[PATH_MAX], directory[PATH_MAX];
-	unsigned missing = 0;
+	bool missing = false;
 
 	if (reach->any_path)
 		return REACH_IN;
@@ -89,13 +89,13 @@ enum reach_found reach_find(const struct reach *reach, const char *path, unsigne
 			return REACH_NOTHING;
 		reach_directory(directory, at, sizeof(at));
 		memcpy(directory, at, sizeof(directory));
-		missing++;
+		missing = true;
 	}
 	for (;;) {
 		if (is_place(reach, at, use))
 			return REACH_IN;
 		if (strcmp(at, "/") == 0)
-			return missing > 1 ? REACH_NOTHING : REACH_OUT;
+			return missing ? REACH_NOTHING : REACH_OUT;
 		reach_directory(at, directory, sizeof(directory));
 		memcpy(at, directory, sizeof(at));
 	}

@@ -28,7 +28,7 @@ struct reach {
 	bool any_port, any_path, abstract; /* not restricted */
 };
 
-enum reach_found { REACH_IN = 0, REACH_OUT, REACH_NOTHING /* out of it, and not even its directory is there */ };
+enum reach_found { REACH_IN = 0, REACH_OUT, REACH_NOTHING /* out of it, and not there */ };
 
 /* False without memory. */
 bool reach_add(struct reach *reach, const struct stat *st, unsigned use);

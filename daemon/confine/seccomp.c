@@ -254,6 +254,8 @@ static void set_up(struct filter *filter, const struct seccomp_wish *wish)
 		filter->rc = seccomp_attr_set(filter->context, SCMP_FLTATR_CTL_TSYNC, 1);
 	if (filter->rc != 0)
 		return;
+	/* Who shares the process with the pepper is held back by more than this; older kernels would slow all of it down. */
+	(void)seccomp_attr_set(filter->context, SCMP_FLTATR_CTL_SSB, 1);
 	/* A tree in place of a list, where libseccomp has it. */
 	(void)seccomp_attr_set(filter->context, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	for (unsigned i = 0; i < sizeof(often) / sizeof(often[0]); i++) {

@@ -454,7 +454,7 @@ def test_a_local_clock_that_differs_is_told(t):
             f.write(str(seconds))
         os.rename(file + ".new", file)
     shift(0)
-    w = World(t, env={"LD_PRELOAD": library, "CLOCK_FILE": file})
+    w = World(t, {"confine.read": directory}, env={"LD_PRELOAD": library, "CLOCK_FILE": file})
     minted = w.mint(kind="user", user="olga@acme.example", expires_at=int(time.time()) + 3600)
     t.ok("the clock of this host" not in w.daemon.log(), "both are right")
     t.equal(w.feed()["clock_behind_ms"], 0)
