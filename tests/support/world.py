@@ -14,6 +14,7 @@ temporary directory per process and is removed at exit, unless $KEEP is set.
 """
 import atexit
 import contextlib
+import ctypes
 import glob
 import hashlib
 import json
@@ -295,6 +296,11 @@ def sanitized():
         with open(APIKEYD, "rb") as f:
             setattr(sanitized, "is", b"__asan_init" in f.read())
     return getattr(sanitized, "is")
+
+
+def landlock_version():
+    """The kernel's; 0: it has none."""
+    return max(0, ctypes.CDLL(None).syscall(444, None, 0, 1))
 
 
 class Daemon:

@@ -10,8 +10,8 @@ from container import Container, NoContainer
 
 UNITS = ["apikeyd.service", "apikeyd.socket", "apikeyd-admin.socket"]
 KEYS = 100_000
-# What the host of a container may lack, and no unit can mend: said by systemd of the first unit that asks.
-OF_THE_HOST = ["unit configures an IP firewall, but"]
+# What the host of a container may lack, and no unit can mend: said by systemd of the first unit that asks, and by the daemon.
+OF_THE_HOST = ["unit configures an IP firewall, but"] + ([] if landlock_version() else ["confine: no landlock"])
 
 
 # ---- the packages ---------------------------------------------------------------------------------------------------
@@ -454,6 +454,14 @@ def test_confined(t):
     t.equal(status_of_process(c, pid, "Uid"), [uid] * 4)
     with open(c.path(f"/proc/{pid}/limits")) as f:
         t.contains(" ".join(f.read().split()), "Max core file size 0 0 bytes")
+    # By itself, too, as the last start says; and from others of the same user.
+    confined = [line for line in c.journal("--unit=apikeyd.service").splitlines() if "confined: " in line][-1]
+    t.contains(confined, "seccomp enforced")
+    if landlock_version():
+        t.contains(confined, f"landlock version {landlock_version()} (files")
+    for name in ("mem", "environ", "maps"):
+        done = c.run("head", "-c", "1", f"/proc/{c.show('apikeyd.service', 'MainPID')}/{name}", user="apikeyd")
+        t.contains(done.stderr, "Permission denied", name)
     state = os.stat(c.path("/var/lib/apikeyd"))
     t.equal((str(state.st_uid), oct(state.st_mode & 0o777)), (uid, "0o700"))
 

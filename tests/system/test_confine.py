@@ -5,7 +5,6 @@ tests/support/modules/intrude.c is loaded as any module is, and does what its li
 systemd, as root as well as as an ordinary user.
 """
 import contextlib
-import ctypes
 import json
 import os
 import pwd
@@ -23,10 +22,6 @@ PEPPER = secrets.token_hex(32)
 NOBODY = pwd.getpwnam("nobody")
 KILLED = -signal.SIGSYS
 shared = {}
-
-
-def landlock_version():
-    return max(0, ctypes.CDLL(None, use_errno=True).syscall(444, None, 0, 1))
 
 
 def cluster():
