@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/user.h"
+
 enum { FILE_MAX = 1 << 20 };
 
 /* ---- made and freed ---- */
@@ -69,6 +71,7 @@ void config_free(struct config *config)
 	for (unsigned socket = 0; socket < config->check_count; socket++)
 		free(config->check[socket].name);
 	config_grace_free(config->grace);
+	config_places_free(config->places);
 	free(config);
 }
 
@@ -138,10 +141,24 @@ out:
 
 static void unreadable(const char *path, const char *why, char *errors, size_t error_size)
 {
-	char line[512], clean[1024];
+	char line[1024], clean[2048], own[USER_NAME_SIZE], owner[USER_NAME_SIZE], group[USER_NAME_SIZE];
+	bool denied = strcmp(why, strerror(EACCES)) == 0;
+	struct stat st;
 	size_t len;
 
-	snprintf(line, sizeof(line), "%s: cannot be read: %s; name the right file with --config", path, why);
+	if (denied && stat(path, &st) == 0)
+		snprintf(
+			line, sizeof(line),
+			"%s: cannot be read: %s; it belongs to %s and group %s, mode %04o, and apikeyd runs as %s: let a "
+			"group of that user read it, or run apikeyd as another",
+			path, why, user_describe(st.st_uid, owner), user_describe_group(st.st_gid, group),
+			(unsigned)st.st_mode & 07777, user_describe(geteuid(), own));
+	else if (denied)
+		snprintf(line, sizeof(line),
+			 "%s: cannot be read: %s; apikeyd runs as %s, whom a directory above it does not let through",
+			 path, why, user_describe(geteuid(), own));
+	else
+		snprintf(line, sizeof(line), "%s: cannot be read: %s; name the right file with --config", path, why);
 	len = log_escape(line, strlen(line), clean, sizeof(clean));
 	if (error_size > 0)
 		snprintf(errors, error_size, "%.*s\n", (int)len, clean);

@@ -39,7 +39,10 @@ struct config_socket {
 	char *stack; /* that judges what is asked here; empty: the request chooses; NULL for [admin] */
 };
 
+struct config_places; /* config_parse.c */
+
 struct config {
+	struct config_places *places; /* where settings stand; private */
 	/* The check sockets: first [socket], default /run/apikeyd/check.sock, mode 0660; then each [socket NAME]. */
 	struct config_socket check[1 + CONFIG_SOCKETS_MAX];
 	unsigned check_count;
@@ -132,6 +135,12 @@ unsigned config_needs_restart(const struct config *before, const struct config *
 
 /* The name of a check socket's section, as in "[socket NAME]" without the brackets, into `out`. Returns `out`. */
 const char *config_socket_section(const struct config_socket *socket, char out[CONFIG_SECTION_SIZE]);
+
+/*
+ * Where a setting stands, for errors: "<file>:<line>", or "<file>" where it has its default. `section` as in the file:
+ * "socket NAME". Returns `out`.
+ */
+const char *config_where(const struct config *config, const char *section, const char *name, char *out, size_t size);
 
 /* Writes the effective configuration in the file's own form, each setting with its one-line help (-T). */
 void config_print(const struct config *config, FILE *out);

@@ -13,6 +13,11 @@ enum {
 	SOCKETS = 1 + CONFIG_SOCKETS_MAX,
 };
 
+struct config_places {
+	char *file;
+	int lines[SOCKETS][CONFIG_SETTINGS_MAX]; /* by check socket and setting; 0: the default */
+};
+
 struct parser {
 	struct config *config;
 	const char *name; /* the file's */
@@ -364,6 +369,47 @@ static void check_whole(struct parser *parser)
 	check_paths(parser);
 }
 
+/* ---- afterwards ---- */
+
+static bool keep_places(const struct parser *parser)
+{
+	struct config_places *places = malloc(sizeof(*places));
+
+	_Static_assert(sizeof(places->lines) == sizeof(parser->seen), "the same table");
+	parser->config->places = places;
+	if (!places)
+		return false;
+	places->file = strdup(parser->name);
+	memcpy(places->lines, parser->seen, sizeof(places->lines));
+	return places->file != NULL;
+}
+
+void config_places_free(struct config_places *places)
+{
+	if (places)
+		free(places->file);
+	free(places);
+}
+
+const char *config_where(const struct config *config, const char *section, const char *name, char *out, size_t size)
+{
+	const struct config_places *places = config->places;
+	const struct config_setting *setting;
+	char known[CONFIG_SECTION_SIZE];
+	unsigned socket = 0;
+
+	for (unsigned i = 1; i < config->check_count; i++) {
+		if (strcmp(config_socket_section(&config->check[i], known), section) == 0)
+			socket = i;
+	}
+	setting = config_find(socket > 0 ? "socket" : section, name);
+	if (places && setting && places->lines[socket][setting - config_settings] > 0)
+		snprintf(out, size, "%s:%d", places->file, places->lines[socket][setting - config_settings]);
+	else
+		snprintf(out, size, "%s", places ? places->file : "defaults");
+	return out;
+}
+
 struct config *config_parse(const char *text, size_t len, const char *name, char *errors, size_t error_size)
 {
 	struct parser parser = {
@@ -380,7 +426,7 @@ struct config *config_parse(const char *text, size_t len, const char *name, char
 		parser.text += 3;
 	ini_parse_stream(read_line, &parser, handle, &parser);
 	close_line(&parser);
-	if (parser.no_memory)
+	if (!keep_places(&parser) || parser.no_memory)
 		fault(&parser, 0, "no memory");
 	check_given(&parser);
 	check_grace(&parser);

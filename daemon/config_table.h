@@ -69,6 +69,8 @@ static inline bool config_goes_on(const struct config_setting *setting)
 /* A number of milliseconds, or with a unit: ms s min h. False: it is neither. */
 bool config_read_ms(const char *text, uint64_t *ret);
 
+void config_places_free(struct config_places *places); /* NULL is fine */
+
 /* All defaults. NULL without memory. */
 struct config *config_new(void);
 /* Adds [socket NAME] with the defaults, but for its path, which is empty; there is room. False without memory. */

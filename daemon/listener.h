@@ -33,12 +33,16 @@ struct listener {
 	void *data;
 };
 
-/* Would listener_open go well, as far as can be told without doing it? 0, or -EINVAL with a line in `error`. */
-int listener_check(const char *section, const struct config_socket *socket, char *error, size_t error_size);
+/*
+ * Would listener_open go well, as far as can be told without doing it? 0, or -EINVAL with a line in `error`. A line names
+ * the file, the line, the setting and its value, and what to do. `socket` is the section's, of that configuration.
+ */
+int listener_check(const struct config *config, const char *section, const struct config_socket *socket, char *error,
+		   size_t error_size);
 
 /* Makes the socket and listens. 0, or -errno with one line in `error` and nothing left behind. */
-int listener_open(struct listener *listener, const char *section, const struct config_socket *socket, char *error,
-		  size_t error_size);
+int listener_open(struct listener *listener, const struct config *config, const char *section,
+		  const struct config_socket *socket, char *error, size_t error_size);
 /* Takes over one that listens at `path`. 0, or -errno with one line in `error`, and `fd` is left. */
 int listener_adopt(struct listener *listener, int fd, const char *path, char *error, size_t error_size);
 /* Begins to accept from a listening descriptor, which is non-blocking. 0, or -errno. */

@@ -9,7 +9,7 @@
 #include "daemon/log.h"
 #include "daemon/user.h"
 
-enum { LINE_SIZE = 512 };
+enum { LINE_SIZE = 1024 };
 
 /* ---- checks ---- */
 
@@ -45,7 +45,7 @@ static const struct config_socket *socket_at(const struct config *config, unsign
 /* One that belongs to no section would have callers that nobody ever answers. */
 static void check_passed(const struct config *config, const struct passed *passed, listeners_fault fault, void *data)
 {
-	char section[CONFIG_SECTION_SIZE], line[LINE_SIZE];
+	char section[CONFIG_SECTION_SIZE], line[LINE_SIZE], where[LINE_SIZE / 2];
 
 	for (unsigned i = 0; passed && i < passed->count; i++) {
 		const struct passed_socket *socket = &passed->sockets[i];
@@ -57,30 +57,31 @@ static void check_passed(const struct config *config, const struct passed *passe
 			continue;
 		snprintf(
 			line, sizeof(line),
-			"passed socket %s (%s): there is no section [%s]; FileDescriptorName= must be socket, admin, or "
+			"%s: passed socket %s (%s): there is no section [%s]; FileDescriptorName= must be socket, admin, or "
 			"the whole name of a [socket NAME]",
-			socket->name, socket->path, socket->name);
+			config_where(config, "", "", where, sizeof(where)), socket->name, socket->path, socket->name);
 		fault(data, line);
 	}
 }
 
 void listeners_check(const struct config *config, const struct passed *passed, listeners_fault fault, void *data)
 {
-	char section[CONFIG_SECTION_SIZE], other[CONFIG_SECTION_SIZE], line[LINE_SIZE];
+	char section[CONFIG_SECTION_SIZE], other[CONFIG_SECTION_SIZE], line[LINE_SIZE], where[LINE_SIZE / 2];
 	const struct config_socket *s;
 
 	check_passed(config, passed, fault, data);
 	for (unsigned i = 0; (s = socket_at(config, i, section)); i++) {
 		if (passed_find(passed, section))
 			continue;
-		if (listener_check(section, s, line, sizeof(line)) != 0) {
+		if (listener_check(config, section, s, line, sizeof(line)) != 0) {
 			fault(data, line);
 			continue;
 		}
 		for (unsigned k = 0; k < i; k++) {
 			if (!same_place(s->path, config->check[k].path))
 				continue;
-			snprintf(line, sizeof(line), "[%s] path = %s: is the path of [%s], %s", section, s->path,
+			snprintf(line, sizeof(line), "%s: [%s] path = %s: is the path of [%s], %s",
+				 config_where(config, section, "path", where, sizeof(where)), section, s->path,
 				 config_socket_section(&config->check[k], other), config->check[k].path);
 			fault(data, line);
 		}
@@ -121,8 +122,8 @@ static void warn_of_access(const char *section, const struct config_socket *conf
 			    section, config->group, socket->path);
 }
 
-static int open_one(struct listeners *listeners, const char *section, const struct config_socket *config,
-		    const struct passed *passed, char *error, size_t error_size)
+static int open_one(struct listeners *listeners, const struct config *config, const char *section,
+		    const struct config_socket *wanted, const struct passed *passed, char *error, size_t error_size)
 {
 	struct listeners_socket *socket = &listeners->sockets[listeners->count];
 	const struct passed_socket *there = passed_find(passed, section);
@@ -131,15 +132,15 @@ static int open_one(struct listeners *listeners, const char *section, const stru
 	if (there)
 		rc = listener_adopt(&socket->listener, there->fd, there->path, error, error_size);
 	else
-		rc = listener_open(&socket->listener, section, config, error, error_size);
+		rc = listener_open(&socket->listener, config, section, wanted, error, error_size);
 	if (rc != 0)
 		return rc;
 	listeners->count++;
 	socket->all = listeners;
-	socket->service = config->stack ? RPC_SERVICE_CHECK : RPC_SERVICE_ADMIN;
+	socket->service = wanted->stack ? RPC_SERVICE_CHECK : RPC_SERVICE_ADMIN;
 	if (there)
-		warn_of_access(section, config, there);
-	if (bind_stack(socket, config->stack))
+		warn_of_access(section, wanted, there);
+	if (bind_stack(socket, wanted->stack))
 		return 0;
 	snprintf(error, error_size, "no memory");
 	return -ENOMEM;
@@ -153,7 +154,7 @@ int listeners_open(struct listeners *listeners, const struct config *config, con
 	int rc = 0;
 
 	for (unsigned i = 0; rc == 0 && (s = socket_at(config, i, section)); i++)
-		rc = open_one(listeners, section, s, passed, error, error_size);
+		rc = open_one(listeners, config, section, s, passed, error, error_size);
 	if (rc != 0) {
 		listeners_stop(listeners);
 		listeners_deinit(listeners);

@@ -14,27 +14,18 @@
 enum { STACK_ERRORS_SIZE = 8192 };
 
 struct faults {
-	const char *path; /* of the configuration */
+	const struct config *config;
 	char *text;
 	size_t len, size;
 	unsigned count;
 };
 
-__attribute__((format(printf, 2, 3))) static void add_fault(struct faults *faults, const char *format, ...)
+static void add_line(struct faults *faults, const char *line)
 {
-	char line[1024], clean[2048];
-	va_list args;
-	size_t n;
-	int len;
+	char clean[2048];
+	size_t n = log_escape(line, strlen(line), clean, sizeof(clean));
 
-	len = snprintf(line, sizeof(line), "%s: ", faults->path);
-	if (len < 0 || (size_t)len >= sizeof(line))
-		len = 0;
-	va_start(args, format);
-	vsnprintf(line + len, sizeof(line) - (size_t)len, format, args);
-	va_end(args);
 	faults->count++;
-	n = log_escape(line, strlen(line), clean, sizeof(clean));
 	if (faults->len + n + 2 > faults->size)
 		return;
 	memcpy(faults->text + faults->len, clean, n);
@@ -43,9 +34,27 @@ __attribute__((format(printf, 2, 3))) static void add_fault(struct faults *fault
 	faults->len += n + 1;
 }
 
+/* "<file>:<line>: [section] name<what>": what begins with the value, or with a colon. */
+__attribute__((format(printf, 4, 5))) static void add_fault(struct faults *faults, const char *section,
+							    const char *name, const char *format, ...)
+{
+	char line[1024], where[512];
+	va_list args;
+	int len;
+
+	len = snprintf(line, sizeof(line), "%s: [%s] %s",
+		       config_where(faults->config, section, name, where, sizeof(where)), section, name);
+	if (len < 0 || (size_t)len >= sizeof(line))
+		len = 0;
+	va_start(args, format);
+	vsnprintf(line + len, sizeof(line) - (size_t)len, format, args);
+	va_end(args);
+	add_line(faults, line);
+}
+
 static void on_socket_fault(void *data, const char *line)
 {
-	add_fault(data, "%s", line);
+	add_line(data, line);
 }
 
 static void look_up_users(struct faults *faults, const char *section, const char *names, struct user_set *ret)
@@ -54,9 +63,9 @@ static void look_up_users(struct faults *faults, const char *section, const char
 	int rc = user_set_read(names, ret, unknown, sizeof(unknown));
 
 	if (rc == -ENOENT)
-		add_fault(faults, "[%s] users = %s: there is no user %s", section, names, unknown);
+		add_fault(faults, section, "users", " = %s: there is no user %s", names, unknown);
 	else if (rc != 0)
-		add_fault(faults, "[%s] users: %s", section, strerror(-rc));
+		add_fault(faults, section, "users", ": %s", strerror(-rc));
 }
 
 /* The stacks' faults have places of their own, and no configuration's. */
@@ -85,15 +94,15 @@ static void look_up_bound(struct faults *faults, const struct config *config, st
 		const struct config_socket *socket = &config->check[i];
 
 		if (*socket->stack && !policy_find(policy, socket->stack, strlen(socket->stack)))
-			add_fault(faults, "[%s] stack = %s: there is no such stack in %s",
-				  config_socket_section(socket, section), socket->stack, config->stack_dir);
+			add_fault(faults, config_socket_section(socket, section), "stack",
+				  " = %s: there is no such stack in %s", socket->stack, config->stack_dir);
 	}
 }
 
-unsigned lookup_make(struct lookup *ret, const char *path, const struct config *config, const struct passed *passed,
+unsigned lookup_make(struct lookup *ret, const struct config *config, const struct passed *passed,
 		     const struct policy_host *host, const struct policy *before, char *errors, size_t error_size)
 {
-	struct faults faults = {.path = path, .text = errors, .size = error_size};
+	struct faults faults = {.config = config, .text = errors, .size = error_size};
 	char line[512];
 
 	errors[0] = '\0';
@@ -102,13 +111,13 @@ unsigned lookup_make(struct lookup *ret, const char *path, const struct config *
 	look_up_users(&faults, "admin", config->admin_users, &ret->users.admin);
 	look_up_users(&faults, "explain", config->explain_users, &ret->users.explain);
 	if (conninfo_check(config->conninfo, line, sizeof(line)) != 0)
-		add_fault(&faults, "[database] conninfo: %s", line);
+		add_fault(&faults, "database", "conninfo", ": %s", line);
 	if (*config->admin_conninfo && conninfo_check(config->admin_conninfo, line, sizeof(line)) != 0)
-		add_fault(&faults, "[database] admin_conninfo: %s", line);
+		add_fault(&faults, "database", "admin_conninfo", ": %s", line);
 	if (!credential_left_out(config->pepper_file))
 		ret->secret = secret_load(config->pepper_file, line, sizeof(line));
 	if (!ret->secret && !credential_left_out(config->pepper_file))
-		add_fault(&faults, "[key] pepper_file: %s", line);
+		add_fault(&faults, "key", "pepper_file", ": %s", line);
 	look_up_stacks(&faults, config, host, before, &ret->policy);
 	look_up_bound(&faults, config, ret->policy);
 	return faults.count;

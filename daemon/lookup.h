@@ -23,11 +23,11 @@ struct lookup {
 };
 
 /*
- * Looks up all that `config`, read from the file `path`, names. Returns how many faults there are, with a line for each
+ * Looks up all that `config` names. Returns how many faults there are, with a line for each
  * in `errors`. lookup_deinit must follow in any case. `before`: the policy in use, NULL: none. `passed`: the sockets that
  * the service manager passed, NULL: none.
  */
-unsigned lookup_make(struct lookup *ret, const char *path, const struct config *config, const struct passed *passed,
+unsigned lookup_make(struct lookup *ret, const struct config *config, const struct passed *passed,
 		     const struct policy_host *host, const struct policy *before, char *errors, size_t error_size);
 void lookup_deinit(struct lookup *found);
 

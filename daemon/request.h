@@ -70,7 +70,10 @@ struct request_counters {
 	uint64_t waited;	    /* requests that had to wait */
 	uint64_t waited_timeout;    /* of these, whose deadline came first */
 	uint64_t waited_forgotten;  /* of these, whose connection went away */
-	uint64_t overload;	    /* requests refused since too many wait */
+	uint64_t overload;	    /* requests refused since too many wait: limits.waiting, limits.waiting_bytes */
+	uint64_t in_flight;	    /* the same, of one connection: limits.in_flight_per_connection */
+	uint64_t deadlines_cut;	    /* requests that had to wait and named more than limits.deadline_max_ms */
+	uint64_t pages_cut;	    /* answers to `pages` that ended at limits.pages_per_answer */
 	uint64_t calls;		    /* modules' PENDING */
 	uint64_t calls_late;	    /* answers of modules that nobody waited for: too late, twice, or made up */
 	uint64_t calls_cancelled;   /* whose request ended before the module's answer */

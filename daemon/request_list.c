@@ -280,6 +280,7 @@ void request_pages_answer(struct request_core *core, const struct request_view *
 	reason = request_audit(core, view, request, &request->rpc->pair, reason);
 	request_answer_head(view, request, reason, &answer);
 	if (reason == REASON_OK) {
+		core->counters.pages_cut += request->pages_more;
 		answer.has_pages = true;
 		answer.pages = slugs;
 		answer.page_count = count;

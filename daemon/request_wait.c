@@ -368,12 +368,14 @@ static void set_aims(struct request_core *core, struct request_waiting *waiting,
 		core->callbacks.hurry(core->callbacks.data);
 }
 
-static uint64_t deadline_of(const struct request_core *core, const struct rpc_context *context)
+static uint64_t deadline_of(struct request_core *core, const struct rpc_context *context)
 {
 	uint32_t ms = context->deadline_ms ? context->deadline_ms : core->config->deadline_ms;
 
-	if (ms > core->config->deadline_max_ms)
+	if (ms > core->config->deadline_max_ms) {
 		ms = core->config->deadline_max_ms;
+		core->counters.deadlines_cut++;
+	}
 	return uv_now(core->loop) + ms;
 }
 
@@ -403,7 +405,11 @@ bool request_wait(struct request_core *core, struct request_owner *owner, struct
 		return true;
 	if (waiting)
 		goto overload;
-	if (owner->in_flight >= config->in_flight_per_connection || core->by_deadline.count >= config->waiting)
+	if (owner->in_flight >= config->in_flight_per_connection) {
+		core->counters.in_flight++;
+		goto refused;
+	}
+	if (core->by_deadline.count >= config->waiting)
 		goto overload;
 	if (!heap_reserve(&core->by_deadline) || !heap_reserve(&core->by_rev))
 		goto overload;
@@ -430,6 +436,7 @@ bool request_wait(struct request_core *core, struct request_owner *owner, struct
 	return true;
 overload:
 	core->counters.overload++;
+refused:
 	request_calls_cancel(core, request->memo, request->memo_count, APIKEYD_OVERLOAD);
 	return false;
 }

@@ -50,7 +50,7 @@ struct server {
 	struct notify notify;
 	uint64_t started_at;	   /* loop ms */
 	uint64_t started_at_clock; /* seconds since 1970 UTC */
-	uint64_t reloads, reloads_failed;
+	uint64_t reloads, reloads_failed, starts_without_copy;
 	bool config_wrong; /* what the last reload found */
 	bool stopping, sessions_empty, writer_stopped, feed_stopping;
 	int code;
@@ -199,7 +199,7 @@ static bool reload(struct server *server)
 	/* First, since what is out of reach looks like a file that may not be read. */
 	if (confine_check(server->confine, server->path, config, NULL, errors, sizeof(errors)) > 0)
 		goto failed;
-	if (lookup_make(&found, server->path, config, server->passed, &server->policy_host, server->core.policy, errors,
+	if (lookup_make(&found, config, server->passed, &server->policy_host, server->core.policy, errors,
 			sizeof(errors)) > 0)
 		goto failed;
 	if (confine_check(server->confine, server->path, config, found.policy, errors, sizeof(errors)) > 0)
@@ -314,6 +314,7 @@ static bool on_stats(void *data, struct arena *arena, struct value *map)
 					.uptime_ms = uv_now(&server->loop) - server->started_at,
 					.reloads = server->reloads,
 					.reloads_failed = server->reloads_failed,
+					.starts_without_copy = server->starts_without_copy,
 					.stopping = server->stopping};
 
 	return stats_fill(&sources, arena, map);
@@ -354,6 +355,7 @@ static void on_start_timeout(uv_timer_t *timer)
 	struct server *server = timer->data;
 
 	log_warning("no copy yet after limits.start_ms: who asks is told so");
+	server->starts_without_copy++;
 	listeners_go_on(&server->listeners);
 }
 
@@ -445,7 +447,7 @@ unsigned server_check(const char *path, struct config *config, char *errors, siz
 	unsigned faults;
 
 	begin(&server, NULL);
-	faults = lookup_make(&found, path, config, NULL, &server.policy_host, NULL, errors, error_size);
+	faults = lookup_make(&found, config, NULL, &server.policy_host, NULL, errors, error_size);
 	if (found.policy)
 		lookup_log_findings(found.policy);
 	lookup_deinit(&found);
@@ -495,7 +497,7 @@ int server_run(const char *path, struct config *config, const struct passed *pas
 
 	log_set_level(config->log_level);
 	begin(&server, broker);
-	if (lookup_make(&found, path, config, passed, &server.policy_host, NULL, errors, sizeof(errors)) > 0 ||
+	if (lookup_make(&found, config, passed, &server.policy_host, NULL, errors, sizeof(errors)) > 0 ||
 	    !seal(broker, errors, sizeof(errors)) ||
 	    listeners_open(&server.listeners, config, passed, errors, sizeof(errors)) != 0 ||
 	    !confine(&server, found.policy, broker, errors, sizeof(errors))) {

@@ -181,6 +181,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 
 		session->owner.read_ns = uv_hrtime();
 		all->counters.reads++;
+		all->counters.reads_full += (size_t)n == buf->len && !in_rest;
 		all->counters.bytes_in += (uint64_t)n;
 		session->active_at = uv_now(all->loop);
 		if (in_rest)

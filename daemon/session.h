@@ -38,6 +38,7 @@ struct session_counters {
 	uint64_t limit_pairs, limit_in_flight;
 	uint64_t bytes_in, bytes_out;
 	uint64_t reads, writes;
+	uint64_t reads_full; /* of these, that took as much as limits.read_bytes lets them */
 	uint64_t requests[RPC_METHOD_COUNT];
 	uint64_t notifications, request_errors;
 };

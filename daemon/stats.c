@@ -69,7 +69,8 @@ static bool put_copy(const struct mirror *mirror, struct arena *arena, struct va
 	}
 }
 
-static bool put_sessions(const struct sessions *sessions, struct arena *arena, struct value *map)
+static bool put_sessions(const struct sessions *sessions, const struct request_core *core, struct arena *arena,
+			 struct value *map)
 {
 	const struct session_counters *c = &sessions->counters;
 	const struct count counts[] = {
@@ -89,7 +90,8 @@ static bool put_sessions(const struct sessions *sessions, struct arena *arena, s
 		{"closed_error", c->closed_error},
 		{"paused_slow_readers", c->paused},
 		{"limit_pairs", c->limit_pairs},
-		{"limit_in_flight", c->limit_in_flight},
+		{"limit_in_flight", c->limit_in_flight + core->counters.in_flight},
+		{"limit_read_bytes", c->reads_full},
 		{"bytes_in", c->bytes_in},
 		{"bytes_out", c->bytes_out},
 		{"reads", c->reads},
@@ -138,6 +140,8 @@ static bool put_requests(const struct request_core *core, struct arena *arena, s
 		{"waited_to_deadline", c->waited_timeout},
 		{"waited_forgotten", c->waited_forgotten},
 		{"limit_waiting", c->overload},
+		{"limit_deadline_max", c->deadlines_cut},
+		{"limit_pages_per_answer", c->pages_cut},
 		{"module_calls", c->calls},
 		{"module_calls_late", c->calls_late},
 		{"module_calls_cancelled", c->calls_cancelled},
@@ -163,13 +167,15 @@ static bool put_latency(const struct stats_sources *s, struct arena *arena, stru
 bool stats_fill(const struct stats_sources *s, struct arena *arena, struct value *map)
 {
 	const struct count counts[] = {
-		{"pid", (uint64_t)getpid()}, {"started_at", s->started_at},	    {"uptime_ms", s->uptime_ms},
-		{"reloads", s->reloads},     {"reloads_failed", s->reloads_failed},
+		{"pid", (uint64_t)getpid()},	       {"started_at", s->started_at},
+		{"uptime_ms", s->uptime_ms},	       {"reloads", s->reloads},
+		{"reloads_failed", s->reloads_failed}, {"limit_start", s->starts_without_copy},
 	};
 
 	return value_set_text(arena, map, "version", APIKEYD_VERSION) &&
 	       value_set_bool(arena, map, "stopping", s->stopping) && PUT(counts) && put_copy(s->mirror, arena, map) &&
-	       freshness_stats(s->freshness, mirror_boot_now(), arena, map) && put_sessions(s->sessions, arena, map) &&
-	       put_requests(s->core, arena, map) && put_latency(s, arena, map) && feed_stats(s->feed, arena, map) &&
-	       writer_stats(s->writer, arena, map) && admin_stats(s->admin, arena, map);
+	       freshness_stats(s->freshness, mirror_boot_now(), arena, map) &&
+	       put_sessions(s->sessions, s->core, arena, map) && put_requests(s->core, arena, map) &&
+	       put_latency(s, arena, map) && feed_stats(s->feed, arena, map) && writer_stats(s->writer, arena, map) &&
+	       admin_stats(s->admin, arena, map);
 }

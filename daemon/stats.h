@@ -23,6 +23,7 @@ struct stats_sources {
 	uint64_t started_at; /* seconds since 1970 UTC, by this host's clock */
 	uint64_t uptime_ms;
 	uint64_t reloads, reloads_failed;
+	uint64_t starts_without_copy; /* 1 where limits.start_ms was over before there was a copy */
 	bool stopping;
 };
 

@@ -47,6 +47,28 @@ bool user_gid(const char *name, gid_t *ret)
 	return true;
 }
 
+const char *user_describe(uid_t uid, char out[USER_NAME_SIZE])
+{
+	const struct passwd *entry = getpwuid(uid);
+
+	if (entry)
+		snprintf(out, USER_NAME_SIZE, "%.40s (%u)", entry->pw_name, (unsigned)uid);
+	else
+		snprintf(out, USER_NAME_SIZE, "%u", (unsigned)uid);
+	return out;
+}
+
+const char *user_describe_group(gid_t gid, char out[USER_NAME_SIZE])
+{
+	const struct group *entry = getgrgid(gid);
+
+	if (entry)
+		snprintf(out, USER_NAME_SIZE, "%.40s (%u)", entry->gr_name, (unsigned)gid);
+	else
+		snprintf(out, USER_NAME_SIZE, "%u", (unsigned)gid);
+	return out;
+}
+
 static char *trim(char *text)
 {
 	size_t len;

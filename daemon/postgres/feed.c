@@ -156,6 +156,7 @@ static void feed_on_up(void *data)
 {
 	struct feed *feed = data;
 
+	feed->failure_counted = false;
 	feed_batch_drop(feed);
 	if (!feed_check_send(feed)) {
 		connection_fail_libpq(feed->link, "cannot send");
@@ -187,6 +188,8 @@ static void feed_on_failed(void *data, const char *line)
 	struct feed *feed = data;
 
 	(void)line; /* the connection has logged it */
+	feed->count.failures += !feed->failure_counted;
+	feed->failure_counted = false;
 	feed->following = false;
 	feed_batch_drop(feed);
 	if (feed->leaving) {
@@ -455,7 +458,7 @@ bool feed_stats(const struct feed *feed, struct arena *arena, struct value *map)
 		{"notifications", feed->count.notifications},
 		{"connects", connection_attempts(feed->link)},
 		{"sessions", feed->count.sessions},
-		{"failures", feed->count.batch_failures},
+		{"failures", feed->count.failures},
 		{"loads", feed->count.loads},
 		{"load_failures", feed->count.load_failures},
 		{"reloads", feed->count.reloads},

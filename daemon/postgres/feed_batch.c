@@ -370,7 +370,7 @@ static void feed_stuck(struct feed *feed)
 	char line[sizeof(feed->stuck)];
 
 	snprintf(line, sizeof(line), "%s: %s", batch->put_table, schema_put_error(batch->put_error));
-	feed->count.batch_failures++;
+	feed->count.failures++;
 	if (strcmp(line, feed->stuck) != 0)
 		log_error("database feed: %s; the copy is not confirmed while this lasts", line);
 	snprintf(feed->stuck, sizeof(feed->stuck), "%s", line);
@@ -386,7 +386,8 @@ static void feed_batch_end(struct feed *feed)
 
 	batch->active = false;
 	if (batch->error[0]) {
-		feed->count.batch_failures++;
+		feed->count.failures++;
+		feed->failure_counted = true;
 		if (target)
 			feed_discard(feed, target);
 		/* What is too much for one poll is not too much for a load. */

@@ -139,9 +139,10 @@ struct feed {
 	struct feed_guard guard, looked; /* what holds, and what is being read */
 	bool guard_bad;			 /* the last look found what forbids to confirm */
 	bool warned_not_held;
-	char stuck[256];     /* why rows are not taken; logged once */
-	int64_t clock_ahead; /* µs that the database's clock is ahead of the local one */
-	bool clock_differs;  /* by so much that it was logged */
+	bool failure_counted; /* what ends this session was counted already */
+	char stuck[256];      /* why rows are not taken; logged once */
+	int64_t clock_ahead;  /* µs that the database's clock is ahead of the local one */
+	bool clock_differs;   /* by so much that it was logged */
 
 	struct connection_identity identity, fresh_identity; /* of what the copies were loaded from */
 	struct load *load;
@@ -163,7 +164,7 @@ struct feed {
 	char host[256];
 	struct {
 		uint64_t polls, publishes, changes, notifications, sessions, loads, load_failures, reloads, histories,
-			forced, faults, batch_failures, seen, seen_failures, trims, trim_failures, trimmed_revisions,
+			forced, faults, failures, seen, seen_failures, trims, trim_failures, trimmed_revisions,
 			trimmed_changes, last_load_ms, last_load_keys;
 	} count;
 };

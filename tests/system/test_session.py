@@ -2,11 +2,14 @@
 """The daemon as a process: sockets, sessions, signals, options. Most of it needs no database: a well-formed key is
 then `not_loaded`."""
 import os
+import re
 import signal
 import socket
 import stat
 import subprocess
+import shutil
 import sys
+import tempfile
 import threading
 import time
 
@@ -310,7 +313,7 @@ def test_a_wrong_socket_among_several(t):
         for argv in (("-t",), ()):
             done = apikeyd("-c", d.conf, *argv)
             t.equal(done.returncode, 1, line)
-            t.contains(done.stderr, f"{d.conf}: {line}")
+            t.ok(re.search(re.escape(d.conf) + r":\d+: " + re.escape(line), done.stderr), done.stderr)
             t.equal(len(done.stderr.splitlines()), 1, done.stderr)
         t.equal([n for n in os.listdir(d.dir) if "sock" in n], [], "none is open, where one cannot be")
     d.settings = dict(good, **{"socket more.path": d.web})
@@ -458,6 +461,39 @@ def test_what_the_configuration_names(t):
             t.contains(done.stderr, part)
         t.equal(len(done.stderr.splitlines()), 5, done.stderr)
         t.ok(d.pepper not in done.stderr, "the pepper is not told")
+
+
+def test_what_may_not_be_read_or_made(t):
+    if os.geteuid() != 0:
+        raise Skip("takes root, to be somebody else")
+
+    def as_nobody(argv):
+        return subprocess.run([sys.executable, "-c", "import os,sys\nos.setgroups([])\nos.setgid(65534)\nos.setuid(65534)\n"
+                               "os.execv(sys.argv[1], sys.argv[1:])", os.path.join(open_dir, "apikeyd"), *argv], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, timeout=WAIT)
+    # another place, since neither the tests' directory nor the tree need be open to others
+    with contextlib.ExitStack() as stack:
+        open_dir = tempfile.mkdtemp(prefix="apikeyd-open.")
+        stack.callback(shutil.rmtree, open_dir)
+        os.chmod(open_dir, 0o755)
+        shutil.copy(APIKEYD, os.path.join(open_dir, "apikeyd"))
+        conf = os.path.join(open_dir, "apikeyd.conf")
+        with open(conf, "w") as f:
+            f.write(f"[socket]\npath = {open_dir}/check.sock\n\n[admin]\npath = {open_dir}/admin.sock\n")
+        os.chmod(conf, 0o640)
+        done = as_nobody(["-t", "-c", conf])
+        t.equal(done.returncode, 1)
+        t.ok(re.fullmatch(re.escape(conf) + r": cannot be read: Permission denied; it belongs to root \(0\) and group root "
+                          r"\(0\), mode 0640, and apikeyd runs as \S+ \(65534\): let a group of that user read it, or run "
+                          r"apikeyd as another\n", done.stderr), done.stderr)
+        with_lock = os.path.join(open_dir, "locked")
+        os.mkdir(with_lock, 0o700)
+        t.contains(as_nobody(["-t", "-c", os.path.join(with_lock, "apikeyd.conf")]).stderr,
+                   ", whom a directory above it does not let through")
+        os.chmod(conf, 0o644)
+        done = as_nobody(["-t", "-c", conf])
+        t.ok(re.search(re.escape(f"{conf}:2: [socket] path = {open_dir}/check.sock: {open_dir} is no directory that apikeyd's "
+                                 "user, ") + r"\S+ \(65534\), can write to", done.stderr), done.stderr)
 
 
 def test_pepper_faults(t):

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "daemon/listeners.h"
+#include "daemon/user.h"
 
 enum { TURNS = 20000 };
 
@@ -30,7 +31,7 @@ struct world {
 	} accepted[8];
 	unsigned count;
 	char faults[4096];
-	char error[512];
+	char error[1024];
 };
 
 /* A configuration in which $ stands for a directory of its own. */
@@ -221,6 +222,35 @@ static void test_all_or_none(void **state)
 	}
 }
 
+/* What cannot be told before it is tried: which setting it is about, and what helps. */
+static void test_told(void **state)
+{
+	struct world *w = world_with("[socket]\npath = $/check\n");
+	struct sockaddr_un address;
+	char lock[128], path[256];
+
+	(void)state;
+	snprintf(lock, sizeof(lock), "%s/check.lock", w->dir);
+	assert_int_equal(mkdir(lock, 0700), 0);
+	assert_int_equal(listeners_open(&w->listeners, w->config, NULL, w->error, sizeof(w->error)), -EISDIR);
+	snprintf(path, sizeof(path),
+		 "a.conf:4: [socket] path = %s/check: cannot make the lock beside it: Is a directory", w->dir);
+	assert_string_equal(w->error, path);
+	assert_int_equal(rmdir(lock), 0);
+	/* A path that the reader of the configuration would not have let pass. */
+	memset(path, 'x', sizeof(address.sun_path));
+	memcpy(path, w->dir, strlen(w->dir));
+	path[strlen(w->dir)] = '/';
+	path[sizeof(address.sun_path)] = '\0';
+	free(w->config->check[0].path);
+	w->config->check[0].path = strdup(path);
+	assert_int_equal(listeners_open(&w->listeners, w->config, NULL, w->error, sizeof(w->error)), -ENAMETOOLONG);
+	assert_non_null(strstr(w->error, "a.conf:4: [socket] path = "));
+	assert_non_null(strstr(w->error, "longer than 107 bytes, which is all that a socket's address holds; choose a "
+					 "shorter one"));
+	end(w);
+}
+
 /* Every fault of every socket is told, by its section. */
 static void test_check(void **state)
 {
@@ -239,14 +269,18 @@ static void test_check(void **state)
 	assert_int_equal(mkdir(here, 0700), 0);
 	assert_int_equal(symlink("here", there), 0);
 	listeners_check(w->config, NULL, on_fault, w);
-	assert_string_equal(w->faults,
-			    "[socket] path = $/none/check: the directory $/none: No such file or directory; make it, "
-			    "writable by apikeyd's user\n"
-			    "[socket web] owner = no-such-user: there is no such user\n"
-			    "[socket more] group = no-such-group: there is no such group\n"
-			    "[socket two] path = $/there/same: is the path of [socket one], $/here/same\n"
-			    "[socket three] path = $//here/./same: is the path of [socket one], $/here/same\n"
-			    "[socket three] path = $//here/./same: is the path of [socket two], $/there/same\n");
+	char wanted[2048], own[USER_NAME_SIZE];
+
+	snprintf(wanted, sizeof(wanted),
+		 "a.conf:4: [socket] path = $/none/check: the directory $/none: No such file or directory; make it, "
+		 "writable by apikeyd's user, %s\n"
+		 "a.conf:7: [socket web] owner = no-such-user: there is no such user\n"
+		 "a.conf:10: [socket more] group = no-such-group: there is no such group\n"
+		 "a.conf:14: [socket two] path = $/there/same: is the path of [socket one], $/here/same\n"
+		 "a.conf:16: [socket three] path = $//here/./same: is the path of [socket one], $/here/same\n"
+		 "a.conf:16: [socket three] path = $//here/./same: is the path of [socket two], $/there/same\n",
+		 user_describe(geteuid(), own));
+	assert_string_equal(w->faults, wanted);
 	end(w);
 }
 
@@ -408,6 +442,7 @@ int main(void)
 		cmocka_unit_test(test_each_as_configured),
 		cmocka_unit_test(test_stop),
 		cmocka_unit_test(test_all_or_none),
+		cmocka_unit_test(test_told),
 		cmocka_unit_test(test_check),
 		cmocka_unit_test(test_passed),
 		cmocka_unit_test(test_passed_wrong),

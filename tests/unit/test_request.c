@@ -869,7 +869,8 @@ static void test_wait_limits(void **state)
 	request_batch(&w->core, &other, requests, 2, &w->out);
 	assert_reason(read_answer(w, &w->out, 0), REASON_OVERLOAD);
 	assert_int_equal(w->out.len, 0);
-	assert_int_equal(w->core.counters.overload, 2);
+	assert_int_equal(w->core.counters.overload, 1);
+	assert_int_equal(w->core.counters.in_flight, 1);
 	request_forget(&w->core, &other);
 	end(w);
 }
