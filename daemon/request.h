@@ -71,6 +71,7 @@ struct request_counters {
 	uint64_t waited_timeout;    /* of these, whose deadline came first */
 	uint64_t waited_forgotten;  /* of these, whose connection went away */
 	uint64_t overload;	    /* requests refused since too many wait: limits.waiting, limits.waiting_bytes */
+	uint64_t overload_bytes;    /* of these, by limits.waiting_bytes */
 	uint64_t in_flight;	    /* the same, of one connection: limits.in_flight_per_connection */
 	uint64_t deadlines_cut;	    /* requests that had to wait and named more than limits.deadline_max_ms */
 	uint64_t pages_cut;	    /* answers to `pages` that ended at limits.pages_per_answer */

@@ -166,8 +166,10 @@ static bool take_bytes(struct request_core *core, struct request_waiting *waitin
 {
 	size_t bytes = waiting->size + more_bytes(request);
 
-	if (core->waiting_bytes - waiting->bytes + bytes > core->config->waiting_bytes)
+	if (core->waiting_bytes - waiting->bytes + bytes > core->config->waiting_bytes) {
+		core->counters.overload_bytes++;
 		return false;
+	}
 	core->waiting_bytes += bytes - waiting->bytes;
 	waiting->bytes = bytes;
 	return true;

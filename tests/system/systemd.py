@@ -3,6 +3,8 @@
 One container is booted for all tests, which build on each other in the order of the file. It is a suite of its own and
 not one of test_*.py, since it is about what is installed and not about one build or another.
 """
+import re
+
 from world import *
 
 import container as container_module
@@ -303,6 +305,33 @@ def test_passed_sockets(t):
     systemctl(c, "start", "apikeyd.service")
     t.equal(c.show("apikeyd.socket", "ActiveState"), "active", "the service wants it")
     t.equal(ask(c)[0], 0)
+
+
+def test_metrics(t):
+    """The example of a timer: what it writes is there, for others to read."""
+    c = running(t)
+    c.run("sh", "-c", "mkdir -p /var/lib/prometheus/node-exporter && "
+          "cp /usr/share/doc/apikeyd/examples/apikeyd-metrics.* /etc/systemd/system/ && systemctl daemon-reload", check=True)
+    verified = c.run("systemd-analyze", "verify", "apikeyd-metrics.timer", "apikeyd-metrics.service")
+    t.equal((verified.returncode, verified.stdout, verified.stderr), (0, "", ""), "systemd-analyze verify")
+    path = c.path("/var/lib/prometheus/node-exporter/apikeyd.prom")
+
+    def up():
+        if not os.path.exists(path):
+            return None
+        with open(path) as f:
+            return re.search("^apikeyd_up ([01])$", f.read(), re.M).group(1)
+    c.run("systemctl", "start", "apikeyd-metrics.timer", check=True)
+    soon("the timer's first file", lambda: up() == "1")
+    t.equal(oct(os.stat(path).st_mode & 0o777), "0o644")
+    c.run("systemctl", "stop", "apikeyd-metrics.timer", check=True)
+    systemctl(c, "stop", *UNITS)
+    t.ok(c.run("systemctl", "start", "apikeyd-metrics.service").returncode != 0, "nobody answers")
+    t.equal(up(), "0")
+    systemctl(c, "start", "apikeyd.service")
+    c.run("systemctl", "start", "apikeyd-metrics.service", check=True)
+    t.equal(up(), "1")
+    t.equal(os.listdir(os.path.dirname(path)), ["apikeyd.prom"])
 
 
 def test_a_socket_of_no_section(t):

@@ -211,7 +211,7 @@ LIMITS = {
     "connections_per_uid": ("refused_connections_per_uid", connections_per_uid),
     "in_flight_per_connection": ("limit_in_flight", lambda t, low: two_wait(t, low, False)),
     "waiting": ("limit_waiting", lambda t, low: two_wait(t, low, True)),
-    "waiting_bytes": ("limit_waiting", waiting_bytes),
+    "waiting_bytes": ("limit_waiting_bytes", waiting_bytes),
     "module_pending": ("limit_module_pending", module_pending),
     "output_bytes_per_connection": ("paused_slow_readers", output_bytes),
     "partial_message_ms": ("closed_partial_message", partial_message),

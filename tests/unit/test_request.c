@@ -875,6 +875,28 @@ static void test_wait_limits(void **state)
 	end(w);
 }
 
+static void test_wait_bytes(void **state)
+{
+	struct world *w = world_new(true, "[limits]\nwaiting_bytes = 65536\n");
+	char key[KEYTEXT_MAX + 1];
+	struct rpc_request request;
+	unsigned asked = 0;
+
+	(void)state;
+	publish_key(w, KEY_KIND_ORGANIZATION, 1, "read", NULL, key);
+	request = wait_for(key, 1000, 60000);
+	for (; w->out.len == 0 && asked < 1000; asked++)
+		request_batch(&w->core, &w->owner, &request, 1, &w->out);
+	assert_reason(read_answer(w, &w->out, 0), REASON_OVERLOAD);
+	assert_int_equal(w->owner.in_flight, asked - 1);
+	assert_int_equal(w->core.counters.overload, 1);
+	assert_int_equal(w->core.counters.overload_bytes, 1);
+	assert_true(w->core.waiting_bytes <= 65536);
+	request_forget(&w->core, &w->owner);
+	assert_int_equal(w->core.waiting_bytes, 0);
+	end(w);
+}
+
 /* A stop answers all who wait, and makes nobody wait. */
 static void test_wait_ends_with_stop(void **state)
 {
@@ -914,6 +936,7 @@ int main(void)
 		cmocka_unit_test(test_wait_many),
 		cmocka_unit_test(test_wait_forgotten),
 		cmocka_unit_test(test_wait_limits),
+		cmocka_unit_test(test_wait_bytes),
 		cmocka_unit_test(test_wait_ends_with_stop),
 	};
 
