@@ -105,8 +105,8 @@ ALTER TABLE apikeyd.key_scope ENABLE TRIGGER key_scope_log_delete;
 ALTER TABLE apikeyd.user DISABLE TRIGGER ALL;
 ALTER TABLE apikeyd.user ENABLE TRIGGER ALL; -- what pg_restore --disable-triggers does
 SELECT results_eq($$SELECT f LIKE '%is not enabled as it should be%' AND f LIKE '%apikeyd."user"%', count(*) FROM apikeyd.trigger_faults() AS f GROUP BY 1$$,
-  $$VALUES (true, 4::bigint)$$, 'triggers that are on, but not as they should be');
-ALTER TABLE apikeyd.user ENABLE REPLICA TRIGGER user_log_replica, ENABLE ALWAYS TRIGGER user_same_id,
+  $$VALUES (true, 5::bigint)$$, 'triggers that are on, but not as they should be');
+ALTER TABLE apikeyd.user ENABLE REPLICA TRIGGER user_log_replica, ENABLE REPLICA TRIGGER user_admin_replica, ENABLE ALWAYS TRIGGER user_same_id,
   ENABLE ALWAYS TRIGGER user_no_delete, ENABLE ALWAYS TRIGGER user_no_truncate;
 DROP TRIGGER key_log_update ON apikeyd.key;
 SELECT results_eq('SELECT * FROM apikeyd.trigger_faults()',

@@ -1,6 +1,6 @@
 -- Least grants: role by role, every table, column and function; and nothing goes round them.
 BEGIN;
-SELECT plan(63);
+SELECT plan(68);
 CREATE ROLE somebody_else NOLOGIN;
 
 -- ---- what there is, as one table to compare ----
@@ -17,16 +17,14 @@ WHERE c.relnamespace = 'apikeyd'::regnamespace AND c.relkind IN ('r', 'p', 'v', 
 
 CREATE TEMPORARY TABLE design (role text, tabs text, privileges text, columns text);
 INSERT INTO design VALUES
-  -- all four read the domain
+  -- three read the domain
   ('apikeyd_check',    'scope role role_scope organization page user organization_member page_member key_page key_scope key_network schema_migration', 'SELECT', '*'),
   ('apikeyd_admin',    'scope role role_scope organization page user organization_member page_member key_page key_scope key_network schema_migration', 'SELECT', '*'),
   ('apikeyd_platform', 'scope role role_scope organization page user organization_member page_member key_page key_scope key_network schema_migration', 'SELECT', '*'),
-  ('apikeyd_auditor',  'scope role role_scope organization page user organization_member page_member key_page key_scope key_network schema_migration', 'SELECT', '*'),
   -- the daemon alone reads all of a key
   ('apikeyd_check',    'key pepper change revision feed_floor', 'SELECT', '*'),
   ('apikeyd_admin',    'key', 'SELECT', 'id kind organization_id user_id access name pepper_version narrowed_pages narrowed_scopes narrowed_networks narrowed_rate rate_count rate_period_s not_before expires_at retired_at successor disabled_at revoked_at created_at created_by organization_or_0 access_place'),
   ('apikeyd_platform', 'key', 'SELECT', 'id kind organization_id user_id access name pepper_version narrowed_pages narrowed_scopes narrowed_networks narrowed_rate rate_count rate_period_s not_before expires_at retired_at successor disabled_at revoked_at created_at created_by organization_or_0 access_place'),
-  ('apikeyd_auditor',  'key', 'SELECT', 'id kind organization_id user_id access name pepper_version narrowed_pages narrowed_scopes narrowed_networks narrowed_rate rate_count rate_period_s not_before expires_at retired_at successor disabled_at revoked_at created_at created_by organization_or_0 access_place'),
   -- administration and the platform change things
   ('apikeyd_admin',    'organization page user organization_member page_member', 'INSERT UPDATE DELETE', '*'),
   ('apikeyd_platform', 'organization page user organization_member page_member', 'INSERT UPDATE DELETE', '*'),
@@ -38,15 +36,22 @@ INSERT INTO design VALUES
   ('apikeyd_platform', 'key', 'UPDATE', 'name narrowed_pages narrowed_scopes narrowed_networks narrowed_rate rate_count rate_period_s not_before expires_at retired_at successor disabled_at revoked_at'),
   ('apikeyd_admin',    'daemon daemons longest_lease timeline', 'SELECT', '*'),
   ('apikeyd_platform', 'daemons longest_lease', 'SELECT', '*'),
-  -- the auditor reads
-  ('apikeyd_auditor',  'change revision feed_floor daemon daemons longest_lease timeline', 'SELECT', '*'),
-  ('apikeyd_auditor',  'pepper', 'SELECT', 'version created_at');
+  -- the daemon writes the ledger and does not read it
+  ('apikeyd_check',    'ledger_event ledger_rollup', 'INSERT', '*'),
+  -- the auditor reads views
+  ('apikeyd_auditor',  'scopes roles role_scopes organizations pages users organization_members page_members keys key_pages key_scopes key_networks peppers', 'SELECT', '*'),
+  ('apikeyd_auditor',  'changes revisions timelines schema_migrations settings daemons', 'SELECT', '*');
 CREATE TEMPORARY VIEW wanted AS
 SELECT d.role, tab, privilege, d.columns FROM design d, unnest(string_to_array(d.tabs, ' ')) AS tab, unnest(string_to_array(d.privileges, ' ')) AS privilege;
 
 SELECT set_eq(format('SELECT tab, privilege, columns FROM held WHERE role = %L', role), format('SELECT tab, privilege, columns FROM wanted WHERE role = %L', role),
     format('%s: every table and column', role))
   FROM unnest(ARRAY['apikeyd_check', 'apikeyd_admin', 'apikeyd_platform', 'apikeyd_auditor']) AS role;
+SELECT set_eq($$SELECT DISTINCT c.relkind::text FROM held h JOIN pg_class c ON c.relname = h.tab AND c.relnamespace = 'apikeyd'::regnamespace
+  WHERE h.role = 'apikeyd_auditor'$$, ARRAY['v'], 'the auditor reads views and no table');
+SELECT is_empty($$SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+  WHERE c.relnamespace = 'apikeyd'::regnamespace AND c.relkind = 'v' AND a.attnum > 0 AND (a.attname ~ 'hash|check_value|mac' OR a.atttypid = 'bytea'::regtype)$$,
+  'no view shows a hash');
 SELECT is_empty($$SELECT * FROM held WHERE role = 'somebody_else'$$, 'PUBLIC has no table and no column');
 SELECT set_eq($$SELECT role FROM held WHERE tab = 'key' AND privilege = 'SELECT' AND (columns = '*' OR 'hash' = ANY (string_to_array(columns, ' ')))$$,
   ARRAY['apikeyd_check'], 'nobody but apikeyd_check reads a hash');
@@ -57,7 +62,7 @@ SELECT r.role, p.proname::text AS function
 FROM unnest(ARRAY['apikeyd_check', 'apikeyd_admin', 'apikeyd_platform', 'apikeyd_auditor', 'somebody_else']) AS r (role), pg_proc p
 WHERE p.pronamespace = 'apikeyd'::regnamespace AND has_function_privilege(r.role, p.oid, 'EXECUTE');
 SELECT set_eq(format('SELECT function FROM may_execute WHERE role = %L', role), string_to_array(functions, ' '), format('%s: every function', role))
-  FROM (VALUES ('apikeyd_check', 'schema_version revision trigger_faults daemon_seen daemon_gone trim_change_log'),
+  FROM (VALUES ('apikeyd_check', 'schema_version revision trigger_faults daemon_seen daemon_gone trim_change_log ledger_begin ledger_seal ledger_close ledger_ahead'),
                ('apikeyd_admin', 'schema_version revision trigger_faults register_pepper wait_for wait'),
                ('apikeyd_platform', 'schema_version revision wait_for wait'),
                ('apikeyd_auditor', 'schema_version revision trigger_faults explain_rights wait_for wait')) AS f (role, functions);
@@ -89,8 +94,12 @@ SELECT is_empty($$
 $$, 'apikeyd_owner owns everything');
 SELECT is_empty($$
   SELECT proname FROM pg_proc WHERE pronamespace = 'apikeyd'::regnamespace
-    AND coalesce(array_to_string(proconfig, ';'), '') <> 'search_path=pg_catalog, pg_temp' AND proname <> 'wait'
+    AND coalesce(array_to_string(proconfig, ';'), '') <> 'search_path=pg_catalog, pg_temp' AND proname NOT IN ('wait', 'ledger_field', 'ledger_us', 'ledger_line_of')
 $$, 'every function has a fixed search_path, pg_temp last');
+-- One that has a setting is not inlined.
+SELECT is_empty($$SELECT proname FROM pg_proc WHERE pronamespace = 'apikeyd'::regnamespace AND proname IN ('ledger_field', 'ledger_us', 'ledger_line_of')
+  AND (prosecdef OR proconfig IS NOT NULL OR prosrc ~ '[^.a-z_](concat|octet_length|date_part|text|int8)[^a-z_0-9]')$$,
+  'but those that run once a field, which have no power of their own and name all in full');
 -- A procedure with a setting of its own could not commit.
 SELECT results_eq($$SELECT prokind = 'p' AND NOT prosecdef AND proconfig IS NULL FROM pg_proc
   WHERE pronamespace = 'apikeyd'::regnamespace AND proname = 'wait'$$, 'VALUES (true)', 'but wait, which has no power of its own');
@@ -137,7 +146,9 @@ SELECT throws_ok($$CREATE TRIGGER t AFTER INSERT ON apikeyd.page FOR EACH ROW EX
 
 SET LOCAL ROLE apikeyd_auditor;
 SELECT lives_ok($$SELECT * FROM apikeyd.explain_rights('GrantKey01', 'page:read', 'g-one-a', 'g-one', '192.0.2.1', now())$$, 'the auditor explains rights');
-SELECT throws_ok($$SELECT hash FROM apikeyd.key$$, '42501', NULL, 'the auditor reads no hash');
+SELECT throws_ok($$SELECT id FROM apikeyd.key$$, '42501', NULL, 'the auditor reads no table');
+SELECT lives_ok($$SELECT * FROM apikeyd.keys, apikeyd.settings$$, 'the auditor reads views');
+SELECT is(apikeyd.schema_version() > 10, true, 'the auditor is told the version');
 SELECT throws_ok($$UPDATE apikeyd.page SET name = 'x'$$, '42501', NULL, 'the auditor changes nothing');
 
 SET LOCAL ROLE apikeyd_check;
