@@ -144,8 +144,9 @@ struct play {
 	unsigned asked_count, told;
 	unsigned asked[MODULES_MAX], args[MODULES_MAX];
 	char effects[MODULES_MAX + 1];
-	int grant;  /* -1: none */
-	bool wrong; /* the engine did what no engine may: asked past the end, granted twice, told nothing */
+	int grant;	  /* -1: none */
+	unsigned against; /* how often the line that was asked last was told to speak against the group */
+	bool wrong;	  /* the engine did what no engine may: asked past the end, granted twice, told nothing */
 	unsigned end_count;
 	enum apikeyd_code ends[ENDS_MAX];
 };
@@ -175,6 +176,28 @@ static void grant(void *data, const struct stack_line *line)
 	play->grant = (int)(line->module_number - play->base);
 }
 
+/* The line that was asked last, before its trace. */
+static void against(void *data, const struct stack_line *line, enum stack_class class)
+{
+	struct play *play = data;
+
+	if (play->told + 1 != play->asked_count || line->op != STACK_OP_MODULE ||
+	    play->asked[play->told] != line->module_number - play->base ||
+	    class != code_class(code_clean(play->codes[play->asked[play->told]])))
+		play->wrong = true;
+	play->against++;
+}
+
+/* Any fault does, and a denial that its control counts. */
+static bool speaks_against(enum apikeyd_code code, enum stack_effect effect)
+{
+	enum stack_class class = code_class(code);
+
+	return code != APIKEYD_PENDING &&
+	       (class == STACK_CLASS_FAULT ||
+		(class == STACK_CLASS_DENY && (effect == STACK_EFFECT_FAILED || effect == STACK_EFFECT_DIED)));
+}
+
 /* The end of a substack. */
 static void trace_end(struct play *play, const struct stack_line *line, enum apikeyd_code code,
 		      enum stack_action action, enum stack_effect effect)
@@ -202,10 +225,12 @@ static void trace(void *data, const struct stack_line *line, enum apikeyd_code c
 	}
 	if (play->told + 1 != play->asked_count || play->asked[play->told] != line->module_number - play->base ||
 	    (code != APIKEYD_PENDING && code != code_clean(play->codes[play->asked[play->told]])) ||
-	    (code == APIKEYD_PENDING) != (effect == STACK_EFFECT_PENDING)) {
+	    (code == APIKEYD_PENDING) != (effect == STACK_EFFECT_PENDING) ||
+	    play->against != speaks_against(code, effect)) {
 		play->wrong = true;
 		return;
 	}
+	play->against = 0;
 	play->effects[play->told++] = *effect_word(effect);
 }
 
@@ -238,9 +263,10 @@ static int place_of(const struct play *play, const struct stack_line *line)
 static void run_group(const struct stack_program *program, enum stack_group group, struct play *play,
 		      struct stack_result *ret)
 {
-	const struct stack_runner runner = {.ask = ask, .grant = grant, .trace = trace, .data = play};
+	const struct stack_runner runner = {
+		.ask = ask, .grant = grant, .against = against, .trace = trace, .data = play};
 
-	play->asked_count = play->told = play->end_count = 0;
+	play->asked_count = play->told = play->end_count = play->against = 0;
 	play->grant = -1;
 	play->wrong = false;
 	memset(ret, 0xa5, sizeof(*ret));
