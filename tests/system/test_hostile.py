@@ -3,8 +3,9 @@
 usage: test_hostile.py [--seed N] [--decisions N] [--stacks N]
 
 Each stack lets every line pass that a control can let pass, with hostile modules wherever they may stand: they return
-all codes and numbers that are none, grant principals unasked, complete tokens of their own. In `key` others stand before
-the store, whose principals cannot be or whose code is no success. An ALLOW where the oracle in SQL denies fails; so does,
+all codes and numbers that are none, grant principals unasked, complete tokens of their own, at once and later. In `key`
+others stand before the store, whose principals cannot be or whose code is no success. Of some questions `explain` must
+say what `check` says, and `pages` may name no page that the oracle denies. An ALLOW where the oracle in SQL denies fails; so does,
 so that the stacks are known to be open, a stack that is not as open as the oracle. The same seed makes the same stacks.
 """
 import argparse
@@ -35,12 +36,13 @@ UNSOUND = ("nothing", "kind_none", "kind_unknown", "size_zero", "size_short", "o
 UNKNOWN = ("unknown_org", "unknown_user", "negative_user", "org_empty", "org_binary")
 
 
-def hostile(rng, slug):
-    """hostile_grant with arguments that open something somewhere."""
+def hostile(rng, slug, later=True):
+    """hostile_grant with arguments that open something somewhere, or hostile_later, which says so later."""
     code = rng.choice([1, 1, 1, rng.randrange(64), rng.choice(NO_CODES)])
+    module = "hostile_later" if later and rng.random() < 0.3 else "hostile_grant"
     words = [f"code={code}"] + [word for word in ("negative=yes", "grant=yes", "store=yes", "complete=yes", f"org={slug}",
                                                   f"retry_after={2 ** 64 - 1}") if rng.random() < 0.3]
-    return "hostile_grant " + " ".join(words)
+    return f"{module} {' '.join(words)}"
 
 
 def opened(rng, group, slug, earlier):
@@ -51,22 +53,23 @@ def opened(rng, group, slug, earlier):
         yield f"{group} {rng.choice(OPEN)} {hostile(rng, slug)}"
     if rng.random() < 0.5: # success alone lets these pass
         control = rng.choice(["required", "requisite", "binding", "[success=done default=die]"])
-        yield f"{group} {control} hostile_grant code=1 grant=yes complete=yes org={slug}"
+        module = rng.choice(["hostile_grant", "hostile_later"])
+        yield f"{group} {control} {module} code=1 grant=yes complete=yes org={slug}"
 
 
 def identified(rng, slug, exact):
     """What stands before the store; where it is not exact, what is granted first is nobody's."""
     if not exact:
-        yield f"key sufficient hostile_identify what={rng.choice(UNKNOWN)}"
+        yield f"key sufficient hostile_identify what={rng.choice(UNKNOWN)} later={rng.choice(['yes', 'no'])}"
     for _ in range(rng.randint(0, 3)):
-        kind = rng.randrange(3)
+        kind, later = rng.randrange(3), " later=yes" if rng.random() < 0.3 else ""
         if kind == 0:
-            yield f"key {rng.choice(OPEN[1:])} hostile_identify what={rng.choice(UNSOUND)} org={slug}"
+            yield f"key {rng.choice(OPEN[1:])} hostile_identify what={rng.choice(UNSOUND)} org={slug}{later}"
         elif kind == 1: # sound, and said to be no success
             code = rng.choice([rng.choice(BYTE_IS_SUCCESS), rng.choice(NO_CODES), rng.choice([0, 2, *range(8, 64)])])
-            yield f"key {rng.choice(OPEN[1:])} hostile_identify what=good org={slug} code={code}"
+            yield f"key {rng.choice(OPEN[1:])} hostile_identify what=good org={slug} code={code}{later}"
         else: # an optional success grants nothing
-            yield f"key optional hostile_identify what=good org={slug}"
+            yield f"key optional hostile_identify what=good org={slug}{later}"
     yield f"key {rng.choice(['required', 'sufficient'])} store"
 
 
@@ -78,7 +81,7 @@ def make_stacks(rng, count, slugs):
         lines = [line for group in GROUPS for line in
                  (["account required rate"] if group == "account" else []) + list(opened(rng, group, slug, list(stacks)))]
         lines += identified(rng, slug, is_exact)
-        lines += [f"audit {rng.choice(OPEN)} {hostile(rng, slug)}"]
+        lines += [f"audit {rng.choice(OPEN)} {hostile(rng, slug, later=False)}"]
         stacks[name] = "\n".join(lines) + "\n"
         if is_exact:
             exact.add(name)
@@ -91,7 +94,7 @@ class Scene(test_oracle.Scene):
     def new_daemon(self):
         directory = new_dir("modules")
         os.chmod(directory, 0o755)
-        for name in ("hostile_grant", "hostile_identify"):
+        for name in ("hostile_grant", "hostile_later", "hostile_identify"):
             path = os.path.join(directory, name + ".so")
             shutil.copy(os.path.join(BUILT, name + ".so"), path)
             os.chmod(path, 0o644)
@@ -99,14 +102,47 @@ class Scene(test_oracle.Scene):
         slugs = [row["slug"] for row in self.world["organization"] if row["standing"] == "active"]
         self.stacks, self.exact = make_stacks(rng, OPTIONS.stacks, slugs)
         return Daemon(self.cluster, pepper=self.pepper, stacks=self.stacks,
-                      settings=dict(self.settings, **{"stacks.module_dir": directory}))
+                      settings=dict(self.settings, **{"stacks.module_dir": directory, "limits.module_pending": "1000000",
+                                                      "limits.pages_per_answer": "3"}))
+
+
+def explained(t, scene, name, pairs):
+    """`explain` goes the same way as `check`: the same verdict and reason, and a trace that ends with it."""
+    rpc = scene.daemon.rpc(120)
+    t.keep(rpc)
+    for question, answer, _ in pairs:
+        context = {key: value for key, value in (("org", question.org), ("addr", question.addr)) if value is not None}
+        got = rpc.call("explain", question.key, question.scope, question.page,
+                       {"stack": name, "deadline_ms": 60000, "min_rev": scene.min_rev, **context})
+        t.equal((got["verdict"], got["reason"]), (answer["verdict"], answer["reason"]),
+                f"{name} explains {question._replace(key='…')}")
+        t.ok(got["trace"] and all(step["code"] != "pending" for step in got["trace"]), got["trace"])
+
+
+def listed(t, scene, name, pairs):
+    """`pages` names no page that the oracle denies; all that it allows, where the stack is as open as the rule. How many."""
+    rpc = scene.daemon.rpc(120)
+    t.keep(rpc)
+    slugs = [page["slug"] for page in scene.world["page"]]
+    questions, count = [question for question, _, _ in pairs], 0
+    oracle = compare.ask_oracle(scene.cluster, [q._replace(page=slug) for q in questions for slug in slugs])
+    for n, question in enumerate(questions):
+        about = oracle[n * len(slugs):(n + 1) * len(slugs)]
+        right = {slug for slug, answer in zip(slugs, about) if answer[0] == "allow"}
+        answer, got = test_oracle.all_pages(rpc, question, stack=name, deadline_ms=60000, min_rev=scene.min_rev)
+        what = f"{name}: pages of {question._replace(key='…', page=None)}: {answer['reason']}"
+        t.ok(set(got) <= right, f"{what}: {set(got) - right} are denied")
+        if name in scene.exact:
+            t.equal((len(got), set(got)), (len(right), right), what)
+        count += len(got)
+    return count
 
 
 def test_nothing_allows_what_the_rule_denies(t):
     test_oracle.say(f"seed {OPTIONS.seed}")
     scene = t.keep(Scene(OPTIONS.seed, OPTIONS.keys))
     tally, share = compare.Tally(), OPTIONS.decisions // OPTIONS.stacks + 1
-    allowed, said = 0, collections.Counter()
+    allowed, pages, said = 0, 0, collections.Counter()
     for number, (name, text) in enumerate(scene.stacks.items()):
         if number == OPTIONS.stacks // 2: # the second half on a world that came by the feed
             scene.change()
@@ -126,9 +162,14 @@ def test_nothing_allows_what_the_rule_denies(t):
             t.equal(len(found), 0, f"{name} {what}, among {len(asked)}")
         allowed += sum(answer["verdict"] == "allow" for answer in answers)
         said.update(answer["reason"] for answer in answers)
-    test_oracle.say(*tally.table(), f"allowed {allowed}")
+        explained(t, scene, name, scene.rng.sample(pairs, 40))
+        proven, open_ones = [p for p in pairs if p[0].key_id], [p for p in pairs if p[2][0] == "allow" and p[0].page]
+        pages += listed(t, scene, name, scene.rng.sample(proven, min(4, len(proven))) +
+                        scene.rng.sample(open_ones, min(4, len(open_ones))))
+    test_oracle.say(*tally.table(), f"allowed {allowed}, and {pages} pages listed")
     t.equal(tally.short(OPTIONS.decisions, OPTIONS.decisions // 1000, 0.25), [], "what there was too little of")
     t.ok(allowed > 0.2 * OPTIONS.decisions, f"the stacks let through what may pass: {allowed}")
+    t.ok(pages > OPTIONS.stacks, f"pages were listed: {pages}")
     faults = scene.daemon.stats()
     t.ok(faults["module_faults"] > OPTIONS.stacks, f"the modules were hostile: {faults['module_faults']}")
     t.ok(faults["module_calls_late"] > OPTIONS.stacks, f"they completed what was not theirs: {faults['module_calls_late']}")

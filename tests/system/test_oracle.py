@@ -173,9 +173,9 @@ def test_daemon_and_oracle_agree(t):
 ACCOUNT = ("revoked", "retired", "disabled", "not_yet_valid", "expired", "user_suspended", "network")
 
 
-def all_pages(rpc, question):
+def all_pages(rpc, question, **context):
     """The verdict map of `pages` and all slugs, answer after answer."""
-    context = {name: value for name, value in (("org", question.org), ("addr", question.addr)) if value is not None}
+    context.update((name, value) for name, value in (("org", question.org), ("addr", question.addr)) if value is not None)
     answer = rpc.call("pages", question.key, question.scope, context)
     slugs, last = list(answer.get("pages", [])), answer
     while "next" in last:

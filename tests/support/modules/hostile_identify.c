@@ -47,8 +47,8 @@ struct instance {
 	struct apikeyd_self *self;
 	const struct apikeyd_host *host;
 	const struct apikeyd_value *values;
-	pthread_t threads[THREADS_MAX];
-	unsigned thread_count;
+	pthread_t threads[THREADS_MAX]; /* the last ones, a ring */
+	uint64_t thread_count;
 };
 
 /* A principal and what it points to: on the heap alone, so that reading past the end of anything is seen by ASan. */
@@ -240,13 +240,10 @@ static enum apikeyd_code start_later(struct instance *instance, struct claim *cl
 	if (!later)
 		abort();
 	*later = (struct later){.instance = instance, .claim = claim, .token = token};
-	if (instance->thread_count == THREADS_MAX ||
-	    pthread_create(&instance->threads[instance->thread_count], NULL, complete, later) != 0) {
-		free(claim);
-		free(later);
-		return APIKEYD_OVERLOAD;
-	}
-	instance->thread_count++;
+	if (instance->thread_count >= THREADS_MAX)
+		pthread_join(instance->threads[instance->thread_count % THREADS_MAX], NULL);
+	if (pthread_create(&instance->threads[instance->thread_count++ % THREADS_MAX], NULL, complete, later) != 0)
+		abort();
 	return APIKEYD_PENDING;
 }
 
@@ -297,7 +294,7 @@ static void close_line(void *data)
 {
 	struct instance *instance = data;
 
-	for (unsigned i = 0; i < instance->thread_count; i++)
+	for (unsigned i = 0; i < instance->thread_count && i < THREADS_MAX; i++)
 		pthread_join(instance->threads[i], NULL);
 	free(instance);
 }
