@@ -62,7 +62,8 @@ class Resolver(threading.Thread):
         """Reads the log of that branch's primary."""
         with self.lock:
             with self.past.lock:
-                wanted = {t.number: t for t in self.past.unresolved if t.branch == branch}
+                # Those without a number are the checker's own, which knows what becomes of them.
+                wanted = {t.number: t for t in self.past.unresolved if t.branch == branch and t.number is not None}
                 certain = {t.number for t in wanted.values() if t.ack is not None}
             if not wanted:
                 return
