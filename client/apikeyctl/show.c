@@ -86,7 +86,9 @@ const char *show_color(const char *word)
 		{"suspended", "\033[33m"}, {"archived", "\033[33m"}, {"disabled", "\033[33m"},
 		{"expired", "\033[33m"},   {"retired", "\033[33m"},  {"not_yet_valid", "\033[33m"},
 		{"revoked", "\033[31m"},   {"deny", "\033[31m"},     {"unavailable", "\033[35m"},
-		{"missing", "\033[31m"},   {"pending", "\033[33m"},  {"installed", "\033[32m"},
+		{"ok", "\033[32m"},	   {"warning", "\033[33m"},  {"failed", "\033[31m"},
+		{"unknown", "\033[35m"},   {"missing", "\033[31m"},  {"pending", "\033[33m"},
+		{"installed", "\033[32m"},
 	};
 
 	for (size_t i = 0; i < sizeof(colors) / sizeof(colors[0]); i++) {
