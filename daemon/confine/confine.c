@@ -221,9 +221,10 @@ static void look_for_threads(void)
 	if (tasks)
 		closedir(tasks);
 	if (count > 1)
-		log_warning("confine: %u threads were started before, by modules: landlock does not hold them, nor are "
-			    "their capabilities gone; modules are to start threads with the first request",
-			    count - 1);
+		log_warning(
+			"confine: %u thread(s) were started before, by modules: landlock does not hold them, nor are "
+			"their capabilities gone; modules are to start threads with the first request",
+			count - 1);
 }
 
 int confine_start(const char *path, const struct config *config, const struct policy *policy, pid_t broker,
