@@ -318,6 +318,16 @@ struct apikeyd_host {
 	 * -errno with one line in `error`; -ENOTSUP where the stacks are only tested and nothing is started.
 	 */
 	int (*run)(struct apikeyd_self *self, uint32_t program, int *ret_fd, char *error, size_t error_size);
+
+	/* ---- the log, again ---- */
+
+	/*
+	 * As `log`, of a line about a request. Where the log is the systemd journal, what is known of the request goes along
+	 * as fields (APIKEYD_KEY_ID, APIKEYD_REASON, APIKEYD_CALLER_UID and others), to be looked for; the line itself has
+	 * to say all the same what people need.
+	 */
+	void (*log_request)(struct apikeyd_self *self, enum apikeyd_level level, const struct apikeyd_request *request,
+			    const char *line);
 };
 
 /* ---- a module ---- */

@@ -15,6 +15,7 @@
 #include "daemon/config.h"
 #include "daemon/credential.h"
 #include "daemon/log.h"
+#include "daemon/log_journal.h"
 #include "daemon/passed.h"
 #include "daemon/server.h"
 
@@ -141,6 +142,9 @@ int main(int argc, char **argv)
 		broker_free(broker);
 		return EXIT_WRONG;
 	}
+	/* The broker must not have that socket, nor what confines the daemon stand in its way. */
+	if (!only_test && !only_print)
+		log_open(LOG_JOURNAL_SOCKET);
 	config = config_load(path, errors, sizeof(errors));
 	if (!config) {
 		fputs(errors, stderr);

@@ -1,5 +1,6 @@
 #include "daemon/module_host.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,14 +23,64 @@ static struct {
 
 /* ---- log ---- */
 
-static void host_log(struct apikeyd_self *self, enum apikeyd_level level, const char *line)
+enum { FIELDS_MAX = LOG_NAMES };
+
+struct fields {
+	struct log_field list[FIELDS_MAX];
+	unsigned count;
+};
+
+static void add(struct fields *fields, enum log_name name, struct apikeyd_text text)
+{
+	if (text.data)
+		fields->list[fields->count++] = (struct log_field){.name = name, .text = text.data, .len = text.len};
+}
+
+static void write_line(struct apikeyd_self *self, enum apikeyd_level level, const struct fields *fields,
+		       const char *line)
 {
 	enum log_level levels[] = {LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG};
 
 	if ((unsigned)level > APIKEYD_LOG_DEBUG)
 		level = APIKEYD_LOG_ERROR;
-	log_write(levels[level], "stack %s, %s:%u, %s: %s", self->stack, self->path, self->line, self->module->name,
-		  line);
+	log_said(levels[level], fields->list, fields->count, "stack %s, %s:%u, %s: %s", self->stack, self->path,
+		 self->line, self->module->name, line);
+}
+
+static void host_log(struct apikeyd_self *self, enum apikeyd_level level, const char *line)
+{
+	struct fields fields = {.count = 2};
+
+	fields.list[0] = log_text(LOG_STACK, self->stack);
+	fields.list[1] = log_text(LOG_MODULE, self->module->name);
+	write_line(self, level, &fields, line);
+}
+
+/* Everything but the key's text. */
+static void host_log_request(struct apikeyd_self *self, enum apikeyd_level level, const struct apikeyd_request *request,
+			     const char *line)
+{
+	struct fields fields = {.count = 2};
+	char addr[INET6_ADDRSTRLEN];
+
+	fields.list[0] = log_text(LOG_STACK, self->stack);
+	fields.list[1] = log_text(LOG_MODULE, self->module->name);
+	add(&fields, LOG_KEY_ID, request->key_id);
+	add(&fields, LOG_VERDICT, request->verdict);
+	add(&fields, LOG_REASON, request->reason);
+	fields.list[fields.count++] = log_number(LOG_CALLER_UID, request->uid);
+	if (request->pid > 0)
+		fields.list[fields.count++] = log_number(LOG_CALLER_PID, (uint64_t)request->pid);
+	add(&fields, LOG_METHOD, request->method);
+	add(&fields, LOG_SCOPE, request->scope);
+	add(&fields, LOG_PAGE, request->page);
+	add(&fields, LOG_ORG, request->key_org.data ? request->key_org : request->org);
+	add(&fields, LOG_USER, request->key_user);
+	if (request->addr.family != 0 &&
+	    inet_ntop(request->addr.family == 4 ? AF_INET : AF_INET6, request->addr.bytes, addr, sizeof(addr)))
+		fields.list[fields.count++] = log_text(LOG_ADDR, addr);
+	fields.list[fields.count++] = log_number(LOG_REV, request->rev);
+	write_line(self, level, &fields, line);
 }
 
 /* ---- watch ---- */
@@ -140,6 +191,7 @@ void module_host_fill(struct apikeyd_host *host, uv_loop_t *loop, struct broker 
 	host_of.loop = loop;
 	host_of.broker = broker;
 	host->log = host_log;
+	host->log_request = host_log_request;
 	host->watch = host_watch;
 	host->program = host_program;
 	host->run = host_run;

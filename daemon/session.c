@@ -135,8 +135,8 @@ static bool take(struct session *session, const uint8_t *data, size_t len)
 	if (session->closing)
 		return false;
 	if (!rest_keep(session, data + done, len - done)) {
-		log_warning("a connection of uid %u is closed: no memory for its message",
-			    (unsigned)session->owner.uid);
+		log_about(LOG_LEVEL_WARNING, LOG_CALLER(session->owner.uid, session->owner.pid),
+			  "a connection is closed: no memory for its message");
 		session_close(session);
 		return false;
 	}
@@ -285,9 +285,10 @@ static bool enqueue(struct session *session, const uint8_t *data, size_t len)
 
 	if (session_pending(session) > all->config->output_bytes_per_connection) {
 		all->counters.closed_output++;
-		log_info("a connection of uid %u (pid %d) is closed: it does not read, and %zu bytes wait for it "
-			 "(limits.output_bytes_per_connection)",
-			 (unsigned)session->owner.uid, (int)session->owner.pid, session_pending(session));
+		log_about(LOG_LEVEL_INFO, LOG_CALLER(session->owner.uid, session->owner.pid),
+			  "a connection is closed: it does not read, and %zu bytes wait for it "
+			  "(limits.output_bytes_per_connection)",
+			  session_pending(session));
 		session_close(session);
 		return false;
 	}
@@ -306,8 +307,8 @@ bool session_write(struct session *session, struct rpc_buffer *out)
 	bool alive = true;
 
 	if (out->failed) {
-		log_warning("a connection of uid %u is closed: no memory for its answers",
-			    (unsigned)session->owner.uid);
+		log_about(LOG_LEVEL_WARNING, LOG_CALLER(session->owner.uid, session->owner.pid),
+			  "a connection is closed: no memory for its answers");
 		session_close(session);
 		alive = false;
 		goto out;
@@ -450,8 +451,7 @@ void session_fail(struct session *session, enum rpc_error_code code, const char 
 	struct rpc_error error = {.code = code};
 
 	snprintf(error.message, sizeof(error.message), "%s", why);
-	log_debug("a connection of uid %u (pid %d) ends: %s", (unsigned)session->owner.uid, (int)session->owner.pid,
-		  why);
+	log_about(LOG_LEVEL_DEBUG, LOG_CALLER(session->owner.uid, session->owner.pid), "a connection ends: %s", why);
 	session->draining = true;
 	session->draining_since = uv_now(session->all->loop);
 	session->held = false;

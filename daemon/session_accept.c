@@ -124,8 +124,8 @@ static void read_gids(struct session *session, int fd)
 	session->owner.gids_known = rc == 0 && (count == 0 || session->owner.gids);
 	session->owner.gid_count = session->owner.gids_known ? count : 0;
 	if (!session->owner.gids_known)
-		log_debug("the groups of uid %u (pid %d) cannot be read", (unsigned)session->owner.uid,
-			  (int)session->owner.pid);
+		log_about(LOG_LEVEL_DEBUG, LOG_CALLER(session->owner.uid, session->owner.pid),
+			  "the groups of a peer cannot be read");
 	if (gids != few)
 		free(gids);
 }
@@ -146,8 +146,8 @@ static const char *why_not(struct sessions *sessions, int fd, enum rpc_service s
 	}
 	if (service == RPC_SERVICE_ADMIN && !may_administer(sessions, ret_peer->uid)) {
 		sessions->counters.refused_admin++;
-		log_warning("uid %u (pid %d) may not administer: not in [admin] users", (unsigned)ret_peer->uid,
-			    (int)ret_peer->pid);
+		log_about(LOG_LEVEL_WARNING, LOG_CALLER(ret_peer->uid, ret_peer->pid),
+			  "a user that is not in [admin] users may not administer");
 		*ret_code = RPC_REFUSED;
 		return "you may not administer: your user is not in [admin] users of apikeyd.conf";
 	}

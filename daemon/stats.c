@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "daemon/log.h"
+
 struct count {
 	const char *name;
 	uint64_t value;
@@ -165,6 +167,25 @@ static bool put_latency(const struct stats_sources *s, struct arena *arena, stru
 	       latency_stats(&s->core->waited, "waited", arena, own);
 }
 
+static bool put_log(struct arena *arena, struct value *map)
+{
+	struct value *own = value_set(arena, map, "log");
+	struct log_counters c;
+	char name[32];
+
+	if (!own)
+		return false;
+	value_map(own);
+	log_count(&c);
+	for (unsigned i = 0; i < LOG_LEVELS; i++) {
+		snprintf(name, sizeof(name), "lines_%s", log_level_word((enum log_level)i));
+		if (!value_set_uint(arena, own, name, c.lines[i]))
+			return false;
+	}
+	return value_set_uint(arena, own, "entries", c.entries) &&
+	       value_set_uint(arena, own, "entries_failed", c.entries_failed);
+}
+
 bool stats_fill(const struct stats_sources *s, struct arena *arena, struct value *map)
 {
 	const struct count counts[] = {
@@ -177,6 +198,6 @@ bool stats_fill(const struct stats_sources *s, struct arena *arena, struct value
 	       value_set_bool(arena, map, "stopping", s->stopping) && PUT(counts) && put_copy(s->mirror, arena, map) &&
 	       freshness_stats(s->freshness, mirror_boot_now(), arena, map) &&
 	       put_sessions(s->sessions, s->core, arena, map) && put_requests(s->core, arena, map) &&
-	       put_latency(s, arena, map) && feed_stats(s->feed, arena, map) && writer_stats(s->writer, arena, map) &&
-	       admin_stats(s->admin, arena, map);
+	       put_latency(s, arena, map) && put_log(arena, map) && feed_stats(s->feed, arena, map) &&
+	       writer_stats(s->writer, arena, map) && admin_stats(s->admin, arena, map);
 }

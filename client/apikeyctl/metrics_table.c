@@ -21,6 +21,11 @@ const struct metric metrics_table[] = {
 	 .labels = "outcome=done"},
 	{MORE("reloads_failed", "outcome=failed")},
 
+	{COUNTER("apikeyd_log_lines", "Lines of the log.", "log.lines_*"), .labels = "level=*"},
+	{COUNTER("apikeyd_log_journal_entries", "Of these, those with fields, for the journal.", "log.entries")},
+	{COUNTER("apikeyd_log_journal_failures", "Of these, that the journal would not take: they have no fields.",
+		 "log.entries_failed")},
+
 	/* the copy */
 	{GAUGE("apikeyd_copy_loaded", "1 where there is a copy of the store to answer from.", "loaded")},
 	{GAUGE("apikeyd_copy_revision", "Revision of the store that is answered from.", "rev")},

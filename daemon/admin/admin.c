@@ -239,19 +239,30 @@ static void say_what_exists(const struct admin_request *request, struct rpc_erro
 /* Who changed what: the names in the answer's row, none of which is a secret. */
 static void log_change(const struct admin_request *request, const struct value *answer, uint64_t rev)
 {
-	static const char *const names[] = {"key_id", "page", "org", "user"};
+	static const struct {
+		const char *name;
+		enum log_name field;
+	} names[] = {{"key_id", LOG_KEY_ID}, {"page", LOG_PAGE}, {"org", LOG_ORG}, {"user", LOG_USER}};
+	struct log_field fields[3 + sizeof(names) / sizeof(names[0])];
+	unsigned count = 0;
 	char text[512];
 	size_t len = 0;
 
 	text[0] = '\0';
+	fields[count++] = log_text(LOG_METHOD, request->method->name);
+	fields[count++] = log_number(LOG_CALLER_UID, request->uid);
+	fields[count++] = log_number(LOG_REV, rev);
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && len < sizeof(text); i++) {
-		const char *name = value_as_text(value_get(answer, names[i]), NULL);
+		const char *name = value_as_text(value_get(answer, names[i].name), NULL);
 
-		if (name)
-			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s %s", len ? ", " : "", names[i],
-						name);
+		if (!name)
+			continue;
+		fields[count++] = log_text(names[i].field, name);
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s %s", len ? ", " : "", names[i].name,
+					name);
 	}
-	log_info("%s by %s: %s: rev %" PRIu64, request->method->name, request->actor, text, rev);
+	log_said(LOG_LEVEL_INFO, fields, count, "%s by %s: %s: rev %" PRIu64, request->method->name, request->actor,
+		 text, rev);
 }
 
 static void on_written(void *data, const struct writer_result *result)

@@ -130,6 +130,16 @@ static bool make(struct admin_request *request, const char *pages, const char *s
 	return made;
 }
 
+static void say_minted(const struct admin_request *request, const char *id, const char *end)
+{
+	const struct log_field fields[] = {log_text(LOG_METHOD, request->method->name),
+					   log_number(LOG_CALLER_UID, request->uid), log_text(LOG_KEY_ID, id),
+					   log_text(LOG_ORG, request->params[ORG])};
+
+	log_said(LOG_LEVEL_WARNING, fields, sizeof(fields) / sizeof(fields[0]), "%s by %s: key_id %s, org %s, ends %s",
+		 request->method->name, request->actor, id, request->params[ORG], end);
+}
+
 static bool mint(struct admin_request *request, struct value *ret, struct rpc_error *error)
 {
 	const char *pages = joined(request, PAGES, error), *key, *line;
@@ -151,8 +161,7 @@ static bool mint(struct admin_request *request, struct value *ret, struct rpc_er
 		admin_error(error, RPC_INTERNAL, "out of memory");
 		return false;
 	}
-	log_warning("%s by %s: key_id %s, org %s, ends %s", request->method->name, request->actor, id,
-		    request->params[ORG], end);
+	say_minted(request, id, end);
 	return true;
 }
 

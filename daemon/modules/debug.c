@@ -94,7 +94,7 @@ static enum apikeyd_code debug_start(void *instance, const struct apikeyd_reques
 	if (request->explain)
 		debug->host->detail(debug->self, request, facts.text);
 	else
-		debug->host->log(debug->self, debug->level, facts.text);
+		debug->host->log_request(debug->self, debug->level, request, facts.text);
 	return debug->code;
 }
 

@@ -96,7 +96,7 @@ static void say_used(struct file *file, const struct apikeyd_request *request, c
 		 key->organization.data, (int)request->method.len, request->method.data ? request->method.data : "",
 		 (unsigned)request->uid, addr_text(&request->addr, addr, sizeof(addr)),
 		 request->now_us >= key->end_us ? "ended" : "ends", end);
-	file->host->log(file->self, APIKEYD_LOG_WARNING, line);
+	file->host->log_request(file->self, APIKEYD_LOG_WARNING, request, line);
 }
 
 /* ---- the file ---- */

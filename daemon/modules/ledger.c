@@ -88,7 +88,7 @@ static void write_down(struct ledger *ledger, const struct apikeyd_request *requ
 	facts_word(&facts, "verdict", request->verdict);
 	facts_word(&facts, "reason", request->reason);
 	facts_request(&facts, request);
-	ledger->host->log(ledger->self, APIKEYD_LOG_INFO, facts.text);
+	ledger->host->log_request(ledger->self, APIKEYD_LOG_INFO, request, facts.text);
 }
 
 static enum apikeyd_code ledger_start(void *instance, const struct apikeyd_request *request, uint64_t token)

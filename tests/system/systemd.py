@@ -334,6 +334,37 @@ def test_metrics(t):
     t.equal(os.listdir(os.path.dirname(path)), ["apikeyd.prom"])
 
 
+def test_journal_fields(t):
+    """A line about a key is found by the key's id; no field of it holds a key."""
+    c = running(t)
+    minted = json.loads(c.run("apikeyctl", "key", "mint", "--org", "acme", "--json", check=True).stdout)
+    c.run("apikeyctl", "key", "revoke", "--yes", minted["key_id"], check=True)
+    soon("the revocation", lambda: "revoked" in ask(c, "incident:read", key=minted["key"], user="www-data")[1])
+
+    def entries():
+        said = c.journal("--output=json", "--unit=apikeyd.service", f"APIKEYD_KEY_ID={minted['key_id']}")
+        return [json.loads(line) for line in said.splitlines()]
+
+    def last(**fields):
+        found = [e for e in entries() if all(e.get(name) == value for name, value in fields.items())]
+        return found[-1] if found else None
+    denied = soon("the verdict", lambda: last(APIKEYD_REASON="revoked"))
+    uid = pwd.getpwnam("www-data").pw_uid
+    for name, value in (("PRIORITY", "6"), ("SYSLOG_IDENTIFIER", "apikeyd"), ("_TRANSPORT", "journal"),
+                        ("APIKEYD_VERDICT", "deny"), ("APIKEYD_CALLER_UID", str(uid)), ("APIKEYD_SCOPE", "incident:read"),
+                        ("APIKEYD_PAGE", "acme"), ("APIKEYD_STACK", "default"),
+                        ("APIKEYD_MODULE", "ledger"), ("APIKEYD_METHOD", "check")):
+        t.equal(denied.get(name), value, name)
+    t.contains(denied["MESSAGE"], "reason=revoked")
+    changed = soon("the change", lambda: last(APIKEYD_METHOD="key_revoke"))
+    t.equal((changed["APIKEYD_CALLER_UID"], changed["_SYSTEMD_UNIT"]), ("0", "apikeyd.service"))
+    t.ok(int(changed["APIKEYD_REV"]) > 0, "the change's revision")
+    t.ok(not any(minted["key"] in str(value) for entry in entries() for value in entry.values()), "no key")
+    log = stats(c)["log"]
+    t.ok(log["entries"] > 0, "entries are counted")
+    t.equal(log["entries_failed"], 0)
+
+
 def test_a_socket_of_no_section(t):
     c = running(t)
     systemctl(c, "stop", *UNITS)

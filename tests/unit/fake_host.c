@@ -31,6 +31,13 @@ static void host_log(struct apikeyd_self *self, enum apikeyd_level level, const 
 	snprintf(host->lines[host->line_count++], FAKE_HOST_TEXT, "%s", line);
 }
 
+static void host_log_request(struct apikeyd_self *self, enum apikeyd_level level, const struct apikeyd_request *request,
+			     const char *line)
+{
+	assert_non_null(request);
+	host_log(self, level, line);
+}
+
 static void host_retry_after(struct apikeyd_self *self, const struct apikeyd_request *request, uint64_t ms)
 {
 	(void)request;
@@ -119,6 +126,7 @@ int fake_open_in(struct fake_host *host, const struct apikeyd_module *module, en
 	*host = (struct fake_host){
 		.host = {.size = sizeof(host->host),
 			 .log = host_log,
+			 .log_request = host_log_request,
 			 .retry_after = host_retry_after,
 			 .detail = host_detail,
 			 .store = host_store},

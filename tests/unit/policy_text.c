@@ -67,6 +67,13 @@ static void on_log(struct apikeyd_self *self, enum apikeyd_level level, const ch
 	(void)line;
 }
 
+static void on_log_request(struct apikeyd_self *self, enum apikeyd_level level, const struct apikeyd_request *request,
+			   const char *line)
+{
+	(void)request;
+	on_log(self, level, line);
+}
+
 void policy_text_set(struct request_core *core, const struct policy_text *stacks,
 		     const struct apikeyd_module *const *modules)
 {
@@ -83,6 +90,7 @@ void policy_text_set(struct request_core *core, const struct policy_text *stacks
 	policy_text_host.size = sizeof(policy_text_host);
 	if (!policy_text_host.log)
 		policy_text_host.log = on_log;
+	policy_text_host.log_request = on_log_request;
 	host = (struct policy_host){.host = &policy_text_host, .data = core, .closing = on_closing};
 	for (; stacks[count].name; count++)
 		names[count] = stacks[count].name;

@@ -440,6 +440,13 @@ static void host_log(struct apikeyd_self *to, enum apikeyd_level level, const ch
 	assert_null(strchr(line, '\n'));
 }
 
+static void host_log_request(struct apikeyd_self *to, enum apikeyd_level level, const struct apikeyd_request *request,
+			     const char *line)
+{
+	assert_non_null(request->key_id.data);
+	host_log(to, level, line);
+}
+
 static void host_detail(struct apikeyd_self *to, const struct apikeyd_request *request, const char *line)
 {
 	assert_true(request->explain);
@@ -490,7 +497,13 @@ static int host_grant(struct apikeyd_self *to, const struct apikeyd_request *req
 }
 
 static const struct apikeyd_host host = {
-	.size = sizeof(host), .log = host_log, .detail = host_detail, .hash = host_hash, .grant = host_grant};
+	.size = sizeof(host),
+	.log = host_log,
+	.detail = host_detail,
+	.hash = host_hash,
+	.grant = host_grant,
+	.log_request = host_log_request,
+};
 
 static char directory[] = "/tmp/apikeyd-file-XXXXXX", path[64], other[64];
 static void *instance;

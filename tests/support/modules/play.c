@@ -61,6 +61,13 @@ static void host_log(struct apikeyd_self *self, enum apikeyd_level level, const 
 	say(self, " log=%d:%s", (int)level, line);
 }
 
+static void host_log_request(struct apikeyd_self *self, enum apikeyd_level level, const struct apikeyd_request *request,
+			     const char *line)
+{
+	(void)request;
+	host_log(self, level, line);
+}
+
 static void host_retry_after(struct apikeyd_self *self, const struct apikeyd_request *request, uint64_t ms)
 {
 	(void)request;
@@ -142,6 +149,7 @@ static const struct apikeyd_host host = {
 	.store = host_store,
 	.hash = host_hash,
 	.complete = host_complete,
+	.log_request = host_log_request,
 };
 
 /* ---- questions ---- */
