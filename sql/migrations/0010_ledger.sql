@@ -20,6 +20,8 @@ CREATE TABLE apikeyd.ledger_chain (
   made_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   last_batch bigint NOT NULL DEFAULT 0,
   last_head bytea NOT NULL DEFAULT decode(repeat('00', 32), 'hex'),
+  pruned_batch bigint NOT NULL DEFAULT 0,
+  pruned_head bytea NOT NULL DEFAULT decode(repeat('00', 32), 'hex'),
   CONSTRAINT ledger_chain_host_fits CHECK (octet_length(host) <= 255 AND host !~ '[[:cntrl:]]'),
   CONSTRAINT ledger_chain_last_batch_counts CHECK (last_batch >= 0),
   CONSTRAINT ledger_chain_last_head_is_32_bytes CHECK (octet_length(last_head) = 32)
@@ -30,6 +32,8 @@ COMMENT ON COLUMN apikeyd.ledger_chain.host IS 'The name of the host that wrote 
 COMMENT ON COLUMN apikeyd.ledger_chain.made_at IS 'When its first batch came.';
 COMMENT ON COLUMN apikeyd.ledger_chain.last_batch IS 'The number of its newest batch; 0: none yet.';
 COMMENT ON COLUMN apikeyd.ledger_chain.last_head IS 'The head of its newest batch; 32 zero bytes: none yet.';
+COMMENT ON COLUMN apikeyd.ledger_chain.pruned_batch IS 'Batches up to and with this one were taken away, as a statement says; 0: none.';
+COMMENT ON COLUMN apikeyd.ledger_chain.pruned_head IS 'The head of that batch: what the first one that is left goes on from.';
 
 CREATE TABLE apikeyd.ledger_batch (
   chain uuid NOT NULL,
@@ -41,6 +45,9 @@ CREATE TABLE apikeyd.ledger_batch (
   parts int NOT NULL,
   statement text COLLATE "C",
   seals int NOT NULL,
+  seals_digest bytea NOT NULL,
+  gone_chain uuid,
+  gone_batch bigint,
   prev_head bytea NOT NULL,
   head bytea NOT NULL,
   pepper_version smallint NOT NULL,
@@ -53,7 +60,8 @@ CREATE TABLE apikeyd.ledger_batch (
   CONSTRAINT ledger_batch_statement_agrees_with_kind CHECK ((kind = 'rows') = (statement IS NULL)),
   CONSTRAINT ledger_batch_made_at_is_a_time CHECK (isfinite(made_at)),
   CONSTRAINT ledger_batch_hashes_are_32_bytes
-    CHECK (octet_length(prev_head) = 32 AND octet_length(head) = 32 AND octet_length(mac) = 32)
+    CHECK (octet_length(prev_head) = 32 AND octet_length(head) = 32 AND octet_length(mac) = 32 AND octet_length(seals_digest) = 32),
+  CONSTRAINT ledger_batch_gone_names_a_batch CHECK ((gone_chain IS NULL) = (gone_batch IS NULL))
 );
 COMMENT ON TABLE apikeyd.ledger_batch IS 'The batches of each chain: what each holds, and the head that it ends in. A head is a SHA-256 over all that the batch says, the head before it included.';
 COMMENT ON COLUMN apikeyd.ledger_batch.chain IS 'The chain.';
@@ -65,6 +73,9 @@ COMMENT ON COLUMN apikeyd.ledger_batch.lost IS 'Verdicts of which only the numbe
 COMMENT ON COLUMN apikeyd.ledger_batch.parts IS 'How many parts its rows make.';
 COMMENT ON COLUMN apikeyd.ledger_batch.statement IS 'Of a compaction or pruning: what was taken away, in words that verification reads.';
 COMMENT ON COLUMN apikeyd.ledger_batch.seals IS 'How many rows of administration it seals.';
+COMMENT ON COLUMN apikeyd.ledger_batch.seals_digest IS 'SHA-256 over their digests, in their order.';
+COMMENT ON COLUMN apikeyd.ledger_batch.gone_chain IS 'Where those rows were taken away: the chain whose statement says so.';
+COMMENT ON COLUMN apikeyd.ledger_batch.gone_batch IS '... and the batch.';
 COMMENT ON COLUMN apikeyd.ledger_batch.prev_head IS 'The head of the batch before it; 32 zero bytes in the first.';
 COMMENT ON COLUMN apikeyd.ledger_batch.head IS 'SHA-256 over all this, its parts'' digests and its seals included.';
 COMMENT ON COLUMN apikeyd.ledger_batch.pepper_version IS 'Under which pepper the daemon made the MAC.';
@@ -598,9 +609,11 @@ BEGIN
     RAISE EXCEPTION 'batch % of chain % is there already, or ledger_begin() was not called', ledger_close.batch, ledger_close.chain
       USING ERRCODE = 'object_not_in_prerequisite_state';
   END IF;
-  INSERT INTO apikeyd.ledger_batch (chain, batch, kind, made_at, rows, lost, parts, statement, seals, prev_head, head, pepper_version, mac)
+  SELECT count(*)::int AS seals, sha256(coalesce(string_agg(s.digest, ''::bytea ORDER BY s.n), '')) AS digest INTO sealed
+    FROM apikeyd.ledger_seal s WHERE s.chain = ledger_close.chain AND s.batch = ledger_close.batch;
+  INSERT INTO apikeyd.ledger_batch (chain, batch, kind, made_at, rows, lost, parts, statement, seals, seals_digest, prev_head, head, pepper_version, mac)
   VALUES (ledger_close.chain, ledger_close.batch, ledger_close.kind, timestamptz 'epoch' + ledger_close.made_at_us * interval '1 microsecond',
-          ledger_close.rows, ledger_close.lost, jsonb_array_length(ledger_close.parts), ledger_close.statement, ledger_close.seals,
+          ledger_close.rows, ledger_close.lost, jsonb_array_length(ledger_close.parts), ledger_close.statement, sealed.seals, sealed.digest,
           ledger_close.prev_head, ledger_close.head, ledger_close.pepper_version, ledger_close.mac);
 
   FOR part IN SELECT p.i::int AS i, p.part ->> 'tbl' AS tbl, (p.part ->> 'day')::date AS day, (p.part ->> 'rows')::int AS rows,
@@ -624,8 +637,6 @@ BEGIN
         ledger_close.rows, rows_sum, n_most USING ERRCODE = 'data_corrupted';
   END IF;
 
-  SELECT count(*)::int AS seals, sha256(coalesce(string_agg(s.digest, ''::bytea ORDER BY s.n), '')) AS digest INTO sealed
-    FROM apikeyd.ledger_seal s WHERE s.chain = ledger_close.chain AND s.batch = ledger_close.batch;
   right_head := apikeyd.ledger_head(ledger_close.chain, ledger_close.batch, ledger_close.kind, ledger_close.made_at_us, ledger_close.rows,
       ledger_close.lost, ledger_close.statement, ledger_close.pepper_version, ledger_close.prev_head, sealed.seals, sealed.digest, ledger_close.parts);
   IF sealed.seals <> ledger_close.seals OR right_head IS DISTINCT FROM ledger_close.head THEN
@@ -633,6 +644,9 @@ BEGIN
         ledger_close.seals, encode(ledger_close.head, 'hex'), sealed.seals, encode(right_head, 'hex') USING ERRCODE = 'data_corrupted';
   END IF;
   UPDATE apikeyd.ledger_chain c SET last_batch = ledger_close.batch, last_head = ledger_close.head WHERE c.chain = ledger_close.chain;
+  IF ledger_close.kind <> 'rows' THEN
+    PERFORM apikeyd.ledger_remove(ledger_close.chain, ledger_close.batch, ledger_close.statement); -- 0014
+  END IF;
 END
 $$;
 COMMENT ON FUNCTION apikeyd.ledger_close(uuid, bigint, text, bigint, int, bigint, text, smallint, bytea, jsonb, int, bytea, bytea) IS 'Last statement of a batch: makes its digests and its head from what is stored, and refuses it (XX001) where the daemon has others. parts: an array of {"tbl", "day", "rows", "counted", "digest" in hexadecimal}, in their order.';

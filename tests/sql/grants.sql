@@ -62,10 +62,10 @@ SELECT r.role, p.proname::text AS function
 FROM unnest(ARRAY['apikeyd_check', 'apikeyd_admin', 'apikeyd_platform', 'apikeyd_auditor', 'somebody_else']) AS r (role), pg_proc p
 WHERE p.pronamespace = 'apikeyd'::regnamespace AND has_function_privilege(r.role, p.oid, 'EXECUTE');
 SELECT set_eq(format('SELECT function FROM may_execute WHERE role = %L', role), string_to_array(functions, ' '), format('%s: every function', role))
-  FROM (VALUES ('apikeyd_check', 'schema_version revision trigger_faults daemon_seen daemon_gone trim_change_log ledger_begin ledger_seal ledger_close ledger_ahead'),
+  FROM (VALUES ('apikeyd_check', 'schema_version revision trigger_faults daemon_seen daemon_gone trim_change_log ledger_begin ledger_seal ledger_close ledger_ahead ledger_due ledger_compact ledger_prune ledger_head'),
                ('apikeyd_admin', 'schema_version revision trigger_faults register_pepper wait_for wait'),
                ('apikeyd_platform', 'schema_version revision wait_for wait'),
-               ('apikeyd_auditor', 'schema_version revision trigger_faults explain_rights wait_for wait')) AS f (role, functions);
+               ('apikeyd_auditor', 'schema_version revision trigger_faults explain_rights wait_for wait ledger_verify ledger_verify_chains ledger_verify_admin ledger_verify_rows ledger_partitions ledger_heads')) AS f (role, functions);
 SELECT is_empty($$SELECT * FROM may_execute WHERE role = 'somebody_else'$$, 'PUBLIC may execute nothing');
 
 -- schema, sequences, types
