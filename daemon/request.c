@@ -206,7 +206,7 @@ static void judge_pairs(struct request_core *core, struct request *request)
 static void answer_pair(struct request_core *core, struct request *request, const struct rpc_pair *pair,
 			const struct request_outcome *outcome, const struct copy_page *page, struct rpc_answer *ret)
 {
-	enum reason reason = request_audit(core, request->view, request, pair, outcome->reason);
+	enum reason reason = request_audit(core, request->view, request, pair, &outcome->where, outcome->reason);
 
 	request_answer_head(request->view, request, reason, ret);
 	request_answer_retry(core, outcome->retry_after_ms, ret);

@@ -26,10 +26,12 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "daemon/audit/rollup.h"
 #include "daemon/config.h"
 #include "daemon/freshness.h"
 #include "daemon/latency.h"
 #include "daemon/mirror/mirror.h"
+#include "daemon/modules/ledger.h"
 #include "daemon/policy.h"
 #include "daemon/secret.h"
 #include "proto/rpc.h"
@@ -114,6 +116,7 @@ struct request_core {
 	const struct secret *secret;
 	struct policy *policy;
 	struct mirror *mirror;
+	struct rollup *ledger; /* takes every verdict that is to be recorded; NULL: nobody does */
 	struct request_callbacks callbacks;
 	struct request_counters counters;
 	struct latency waited; /* from the read to the write of the answer, of requests that had to wait */
@@ -171,6 +174,8 @@ void request_finish(struct request_core *core);
 
 /* The part of what modules may call (struct apikeyd_host) that is about requests; apikeyd_self.data is the core. */
 void request_host_fill(struct apikeyd_host *host);
+/* And what the module `ledger` may. */
+void request_ledger_fill(struct ledger_host *host);
 
 static inline uint32_t request_waiting_count(const struct request_core *core)
 {

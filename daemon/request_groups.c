@@ -220,12 +220,14 @@ static void show_verdict(struct apikeyd_request *shown, enum reason reason)
 }
 
 enum reason request_audit(struct request_core *core, const struct request_view *view, struct request *request,
-			  const struct rpc_pair *pair, enum reason reason)
+			  const struct rpc_pair *pair, const struct rule_where *where, enum reason reason)
 {
 	struct policy_stack *stack = request->stack;
 	struct request_facts own, *facts = request->facts;
 	bool charged;
 
+	if (!stack)
+		request_record_no_stack(core, view, request, reason);
 	if (stack &&
 	    (stack->program->first[STACK_AUDIT] != stack->program->first[STACK_GROUPS] || stack->ended_count > 0)) {
 		if (!facts) {
@@ -235,11 +237,14 @@ enum reason request_audit(struct request_core *core, const struct request_view *
 		request_facts_pair(facts, pair, 0);
 		show_verdict(&facts->shown, reason);
 		facts->shown.stale = request_is_stale(view, request, reason);
+		request_record_about(facts, pair, where, reason);
 		if (request_run(facts, STACK_AUDIT, &charged) != REASON_OK && reason == REASON_OK) {
 			reason = REASON_AUDIT_FULL;
 			show_verdict(&facts->shown, reason);
 			facts->shown.stale = false;
 		}
+		if (facts->record_how)
+			request_record(facts, reason);
 		if (!request->explains)
 			tell_ended(stack, facts);
 	}

@@ -125,6 +125,11 @@ struct request_facts {
 	uint64_t retry_after_ms;
 	char *detail; /* from malloc */
 	uint64_t ns;
+	/* in audit: how the verdict is to be recorded, bits of enum ledger_how, and what it is about */
+	unsigned record_how;
+	const struct rpc_pair *record_pair;
+	const struct rule_where *record_where;
+	enum reason record_reason;
 };
 
 /* Late answers of one turn of the loop, or nearly. */
@@ -148,13 +153,33 @@ void request_judge_account(struct request_core *core, const struct request_view 
 /* Groups page and scope of one of its pairs. */
 void request_judge_pair(struct request_core *core, const struct request_view *view, struct request *request,
 			uint32_t pair, const struct copy_page *page, struct request_outcome *ret);
-/* Group audit: every verdict. Returns the reason, which becomes `audit_full` where an ALLOW could not be written down. */
+/*
+ * Group audit: every verdict. `where`: what was looked up for it, NULL: nothing was. Returns the reason, which becomes
+ * `audit_full` where an ALLOW could not be written down.
+ */
 enum reason request_audit(struct request_core *core, const struct request_view *view, struct request *request,
-			  const struct rpc_pair *pair, enum reason reason);
+			  const struct rpc_pair *pair, const struct rule_where *where, enum reason reason);
 
 /* The first half of group page: looks up what a question names. `page`: found by copy_find_pages, handle 0: none. */
 void request_where(const struct request_view *view, const struct request *request, rule_scope scope, bool page_asked,
 		   const struct copy_page *page, struct rule_where *ret);
+
+/* ---- request_record.c: verdicts into the ledger ---- */
+
+/* Before the lines of audit are asked: what they may have recorded. */
+static inline void request_record_about(struct request_facts *facts, const struct rpc_pair *pair,
+					const struct rule_where *where, enum reason reason)
+{
+	facts->record_how = 0;
+	facts->record_pair = pair;
+	facts->record_where = where;
+	facts->record_reason = reason;
+}
+/* Once they have been: records the verdict as they said. */
+void request_record(struct request_facts *facts, enum reason reason);
+/* The same where no stack was found to ask. */
+void request_record_no_stack(struct request_core *core, const struct request_view *view, const struct request *request,
+			     enum reason reason);
 
 /* ---- request_ask.c: the engine's runner ---- */
 

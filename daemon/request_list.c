@@ -277,7 +277,7 @@ void request_pages_answer(struct request_core *core, const struct request_view *
 		if (outcomes[i].reason == REASON_OK)
 			slugs[count++] = request->pairs[i].page;
 	}
-	reason = request_audit(core, view, request, &request->rpc->pair, reason);
+	reason = request_audit(core, view, request, &request->rpc->pair, NULL, reason);
 	request_answer_head(view, request, reason, &answer);
 	if (reason == REASON_OK) {
 		core->counters.pages_cut += request->pages_more;
@@ -509,7 +509,7 @@ void request_whoami(struct request_core *core, const struct request_view *view, 
 
 	if (!put_self(&core->arena, view, request, &more))
 		reason = REASON_OVERLOAD;
-	reason = request_audit(core, view, request, NULL, reason);
+	reason = request_audit(core, view, request, NULL, NULL, reason);
 	request_answer_head(view, request, reason, &answer);
 	if (reason == REASON_OK)
 		answer.more = &more;

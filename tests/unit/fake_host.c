@@ -59,6 +59,15 @@ static enum apikeyd_code host_store(struct apikeyd_self *self, const struct apik
 	return host_of(self)->store_code;
 }
 
+bool fake_records;
+
+static enum apikeyd_code host_record(struct apikeyd_self *self, const struct apikeyd_request *request, unsigned how)
+{
+	(void)request;
+	host_of(self)->record_how = how;
+	return host_of(self)->record_code;
+}
+
 /* ---- arguments ---- */
 
 static int set_argument(struct fake_host *host, char *word, struct apikeyd_value *values)
@@ -124,13 +133,15 @@ int fake_open_in(struct fake_host *host, const struct apikeyd_module *module, en
 	int rc = 0;
 
 	*host = (struct fake_host){
-		.host = {.size = sizeof(host->host),
-			 .log = host_log,
-			 .log_request = host_log_request,
-			 .retry_after = host_retry_after,
-			 .detail = host_detail,
-			 .store = host_store},
+		.host = {.host = {.size = fake_records ? sizeof(host->host) : sizeof(host->host.host),
+				  .log = host_log,
+				  .log_request = host_log_request,
+				  .retry_after = host_retry_after,
+				  .detail = host_detail,
+				  .store = host_store},
+			 .record = host_record},
 		.module = module,
+		.record_code = APIKEYD_SUCCESS,
 	};
 	assert_non_null(copy);
 	assert_non_null(values);
@@ -143,7 +154,7 @@ int fake_open_in(struct fake_host *host, const struct apikeyd_module *module, en
 	if (rc == 0 && module->check)
 		rc = module->check(group, values, host->error, sizeof(host->error));
 	if (rc == 0 && module->open)
-		rc = module->open((struct apikeyd_self *)(void *)host, &host->host, values, &host->instance,
+		rc = module->open((struct apikeyd_self *)(void *)host, &host->host.host, values, &host->instance,
 				  host->error, sizeof(host->error));
 	memset(values, 0xa5, FAKE_HOST_VALUES * sizeof(*values));
 	free(values);

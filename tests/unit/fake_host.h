@@ -12,12 +12,13 @@
 #include <stdint.h>
 
 #include "daemon/apikeyd-module.h"
+#include "daemon/modules/ledger.h"
 #include "proto/value.h"
 
 enum { FAKE_HOST_LINES = 256, FAKE_HOST_TEXT = 2048, FAKE_HOST_VALUES = 32 };
 
 struct fake_host {
-	struct apikeyd_host host;
+	struct ledger_host host;
 	const struct apikeyd_module *module;
 	void *instance;
 	struct arena arena;
@@ -35,7 +36,14 @@ struct fake_host {
 	/* what host->store answers, and how often it was asked */
 	enum apikeyd_code store_code;
 	unsigned store_calls;
+
+	/* how the verdict is to be recorded, 0: nobody said so; and what that answers */
+	unsigned record_how;
+	enum apikeyd_code record_code;
 };
+
+/* The next fake_open has a host that can record. */
+extern bool fake_records;
 
 /*
  * Opens `module` with "name=value name=value ..."; 0, or -errno with `error`. An argument that the daemon itself would

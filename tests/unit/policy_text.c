@@ -78,6 +78,7 @@ void policy_text_set(struct request_core *core, const struct policy_text *stacks
 		     const struct apikeyd_module *const *modules)
 {
 	static struct policy_host host;
+	static struct ledger_host ledger_host;
 	struct source source = {.stacks = stacks, .modules = modules};
 	const struct stack_finder finder = {.module = find_module, .stack = find_stack, .data = &source};
 	char lines[2048] = "";
@@ -91,7 +92,9 @@ void policy_text_set(struct request_core *core, const struct policy_text *stacks
 	if (!policy_text_host.log)
 		policy_text_host.log = on_log;
 	policy_text_host.log_request = on_log_request;
-	host = (struct policy_host){.host = &policy_text_host, .data = core, .closing = on_closing};
+	ledger_host.host = policy_text_host;
+	request_ledger_fill(&ledger_host);
+	host = (struct policy_host){.host = &ledger_host.host, .data = core, .closing = on_closing};
 	for (; stacks[count].name; count++)
 		names[count] = stacks[count].name;
 	policy = policy_new(names, count, &finder, &host, core->policy, &faults);

@@ -49,7 +49,7 @@ static void test_line(void **state)
 	struct apikeyd_request request = verdict(REASON_SCOPE_NOT_GRANTED);
 
 	(void)state;
-	fake_open_good(&host, &module_ledger, "");
+	fake_open_good(&host, &module_ledger, "log=denials");
 	request.addr = fake_addr("192.0.2.7");
 	assert_int_equal(fake_ask(&host, &request), APIKEYD_SUCCESS);
 	assert_int_equal(host.levels[0], APIKEYD_LOG_INFO);
@@ -84,17 +84,16 @@ static void test_line(void **state)
 	fake_close(&host);
 }
 
-static void test_full_and_rollup(void **state)
+static void test_log(void **state)
 {
 	static const struct {
 		const char *arguments;
 		bool allows, denials;
 	} cases[] = {
-		{"", false, true},
-		{"allows=full", true, true},
-		{"denials=rollup", false, false},
-		{"denials=rollup allows=full", true, false},
-		{"denials=full allows=rollup", false, true},
+		{"", false, false},
+		{"log=none allows=full", false, false},
+		{"log=denials", false, true},
+		{"log=all", true, true},
 	};
 
 	(void)state;
@@ -108,8 +107,11 @@ static void test_full_and_rollup(void **state)
 					 reason == REASON_OK ? cases[i].allows : cases[i].denials);
 		}
 		fake_close(&host);
-		/* What is only counted is told at the end. */
-		assert_string_equal(host.lines[host.line_count - 1], "ends: allow=1 deny=20 unavailable=8");
+		/* What is only counted is told at the end, where anything is. */
+		if (cases[i].denials)
+			assert_string_equal(host.lines[host.line_count - 1], "ends: allow=1 deny=20 unavailable=8");
+		else
+			assert_int_equal(host.line_count, 0);
 	}
 }
 
@@ -117,7 +119,7 @@ static void test_full_and_rollup(void **state)
 static void test_per_second(void **state)
 {
 	(void)state;
-	fake_open_good(&host, &module_ledger, "per_second=3");
+	fake_open_good(&host, &module_ledger, "log=denials per_second=3");
 	for (unsigned i = 0; i < 1000; i++)
 		write_one(REASON_UNKNOWN_KEY, SECOND + (int64_t)i * 999);
 	assert_int_equal(host.line_count, 3);
@@ -150,13 +152,45 @@ static void test_ledger_explain(void **state)
 	struct apikeyd_request request = verdict(REASON_UNKNOWN_KEY);
 
 	(void)state;
-	fake_open_good(&host, &module_ledger, "per_second=1");
+	fake_open_good(&host, &module_ledger, "log=all per_second=1");
 	request.explain = true;
 	for (unsigned i = 0; i < 10; i++)
 		assert_int_equal(fake_ask(&host, &request), APIKEYD_SUCCESS);
 	assert_int_equal(host.line_count, 0);
 	fake_close(&host);
 	assert_string_equal(host.lines[0], "");
+}
+
+/* The host is told how to record, whether it is to be logged or not, and its answer is the line's. */
+static void test_record(void **state)
+{
+	static const struct {
+		const char *arguments;
+		unsigned how;
+	} cases[] = {
+		{"", LEDGER_RECORD | LEDGER_DENIALS_FULL},
+		{"allows=full log=all", LEDGER_RECORD | LEDGER_DENIALS_FULL | LEDGER_ALLOWS_FULL},
+		{"denials=rollup", LEDGER_RECORD},
+		{"denials=rollup on_full=count", LEDGER_RECORD | LEDGER_GO_ON},
+		{"on_full=unavailable", LEDGER_RECORD | LEDGER_DENIALS_FULL},
+	};
+
+	(void)state;
+	fake_records = true;
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct apikeyd_request request = verdict(REASON_OK);
+
+		fake_open_good(&host, &module_ledger, cases[i].arguments);
+		assert_int_equal(fake_ask(&host, &request), APIKEYD_SUCCESS);
+		assert_int_equal(host.record_how, cases[i].how);
+		host.record_how = 0;
+		host.record_code = APIKEYD_AUDIT_FULL;
+		request.explain = true;
+		assert_int_equal(fake_ask(&host, &request), APIKEYD_AUDIT_FULL);
+		assert_int_equal(host.record_how, cases[i].how);
+		fake_close(&host);
+	}
+	fake_records = false;
 }
 
 /* ---- what stands in a line ---- */
@@ -235,7 +269,7 @@ static void test_forged(void **state)
 	};
 
 	(void)state;
-	fake_open_good(&host, &module_ledger, "");
+	fake_open_good(&host, &module_ledger, "log=denials");
 	for (unsigned i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
 		struct apikeyd_request request = verdict(REASON_UNKNOWN_PAGE);
 		char last[FAKE_HOST_TEXT];
@@ -295,7 +329,7 @@ static void test_longest(void **state)
 	request.stack = request.key_id = request.key_org = request.key_user = request.scope = request.page = longest;
 	request.org = request.method = longest;
 	request.addr = fake_addr("1111:2222:3333:4444:5555:6666:7777:8888");
-	fake_open_good(&host, &module_ledger, "");
+	fake_open_good(&host, &module_ledger, "log=denials");
 	fake_ask(&host, &request);
 	assert_int_equal(read_back(host.lines[0], last, &cut), 12);
 	assert_true(cut);
@@ -374,11 +408,11 @@ static void test_debug_codes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_line),	    cmocka_unit_test(test_full_and_rollup),
+		cmocka_unit_test(test_line),	    cmocka_unit_test(test_log),
 		cmocka_unit_test(test_per_second),  cmocka_unit_test(test_ledger_explain),
-		cmocka_unit_test(test_forged),	    cmocka_unit_test(test_random_text),
-		cmocka_unit_test(test_longest),	    cmocka_unit_test(test_debug),
-		cmocka_unit_test(test_debug_codes),
+		cmocka_unit_test(test_record),	    cmocka_unit_test(test_forged),
+		cmocka_unit_test(test_random_text), cmocka_unit_test(test_longest),
+		cmocka_unit_test(test_debug),	    cmocka_unit_test(test_debug_codes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

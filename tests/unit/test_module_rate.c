@@ -592,7 +592,7 @@ static void test_no_memory(void **state)
 		int rc;
 
 		fail_at = nth;
-		rc = module_rate.open(NULL, &host.host, values, &instance, error, sizeof(error));
+		rc = module_rate.open(NULL, &host.host.host, values, &instance, error, sizeof(error));
 		if (fail_at > 0) {
 			assert_int_equal(rc, 0);
 			break;
