@@ -31,6 +31,12 @@ enum config_confine {
 	CONFIG_CONFINE_REQUIRE, /* the same, and no start where it cannot */
 };
 
+/* What the daemon does while the database has lost history and no administrator has accepted that. */
+enum config_on_loss {
+	CONFIG_KEEP = 0, /* keys that were denied stay denied */
+	CONFIG_REFUSE,	 /* and nothing is answered */
+};
+
 struct config_socket {
 	char *name; /* of [socket NAME]: 1 to 32 letters, digits, - and _; NULL: [socket] and [admin] */
 	char *path;
@@ -75,6 +81,10 @@ struct config {
 	uint32_t heartbeat_ms;	    /* 1000: between two registrations */
 	uint32_t verify_ms;	/* 10000: between two ranges of the copy that are verified; 0: only when asked for */
 	uint32_t verify_things; /* 1000: things of a range */
+	enum config_on_loss on_history_loss; /* keep */
+	/* [state] */
+	char *state_dir;  /* /var/lib/apikeyd; empty: what is to be remembered is in memory only */
+	uint32_t denials; /* 1000000: keys that are denied for their own sake, and remembered */
 	/* [key] */
 	char *brand;	   /* "ak" */
 	char *pepper_file; /* credential:pepper */

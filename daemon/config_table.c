@@ -77,6 +77,13 @@ const struct config_setting config_settings[] = {
 	 "How often a range of the copy is compared with the database; 0: only when asked for."},
 	{"freshness", "verify_things", CONFIG_COUNT, AT(verify_things), 1, 100000, "1000", false,
 	 "Things of such a range; the next poll waits for it."},
+	{"freshness", "on_history_loss", CONFIG_LOSS, AT(on_history_loss), 0, 0, "keep", false,
+	 "When the database has lost history, until that is accepted: keep denies what was denied, refuse answers nothing."},
+
+	{"state", "directory", CONFIG_PLACE, AT(state_dir), 0, 0, "/var/lib/apikeyd", true,
+	 "Where denials are remembered, for a database that loses history; the daemon's alone. Empty: in memory only."},
+	{"state", "denials", CONFIG_COUNT, AT(denials), 1, 100000000, "1000000", true,
+	 "Keys remembered as revoked, retired or disabled; with more, a lost history is answered as by refuse."},
 
 	{"key", "brand", CONFIG_BRAND, AT(brand), 0, 0, "ak", false,
 	 "What every key begins with: 1 to 16 of a-z 0-9, the first a letter."},

@@ -17,6 +17,7 @@ enum config_type {
 	CONFIG_NAME,	 /* a user or group name, or a number; may be empty */
 	CONFIG_NAMES,	 /* several, comma-separated; may be empty */
 	CONFIG_PATH,	 /* absolute */
+	CONFIG_PLACE,	 /* absolute; may be empty */
 	CONFIG_FILE,	 /* absolute, or credential:NAME */
 	CONFIG_SOCKET,	 /* absolute, and short enough for a socket's address */
 	CONFIG_BRAND,
@@ -27,6 +28,7 @@ enum config_type {
 	CONFIG_MS,	/* a number of milliseconds, or with a unit: ms s min h */
 	CONFIG_BYTES,	/* a number, or with a unit: k M G (1024) */
 	CONFIG_LEVEL,	/* error warning info debug */
+	CONFIG_LOSS,	/* keep refuse */
 	CONFIG_CONFINE, /* off log enforce require, from the min-th on */
 	CONFIG_PATHS,	/* absolute ones, comma-separated; may be empty */
 	CONFIG_PORTS,	/* of TCP, comma-separated, or any; may be empty */

@@ -15,6 +15,7 @@ enum { STACK_MAX = 64 }; /* of a stack's name */
 
 static const char *const level_words[] = {"error", "warning", "info", "debug"};
 static const char *const confine_words[] = {"off", "log", "enforce", "require"};
+static const char *const loss_words[] = {[CONFIG_KEEP] = "keep", [CONFIG_REFUSE] = "refuse"};
 
 struct unit {
 	const char *word;
@@ -142,6 +143,18 @@ static int set_confine(enum config_confine *field, const struct config_setting *
 	return -EINVAL;
 }
 
+static int set_loss(enum config_on_loss *field, const char *text, char *right, size_t right_size)
+{
+	for (unsigned i = 0; i < sizeof(loss_words) / sizeof(loss_words[0]); i++) {
+		if (strcmp(text, loss_words[i]) == 0) {
+			*field = (enum config_on_loss)i;
+			return 0;
+		}
+	}
+	snprintf(right, right_size, "must be keep or refuse");
+	return -EINVAL;
+}
+
 bool config_is_text(const struct config_setting *setting)
 {
 	switch (setting->type) {
@@ -152,6 +165,7 @@ bool config_is_text(const struct config_setting *setting)
 	case CONFIG_BYTES:
 	case CONFIG_LEVEL:
 	case CONFIG_CONFINE:
+	case CONFIG_LOSS:
 		return false;
 	default:
 		return true;
@@ -227,6 +241,8 @@ static const char *text_fault(enum config_type type, const char *text, char *rig
 		return text[0] == '/' && text[strlen(text) - 1] != '/' ? NULL : "must be an absolute path of a socket";
 	case CONFIG_PATH:
 		return text[0] == '/' ? NULL : "must be an absolute path";
+	case CONFIG_PLACE:
+		return !*text || text[0] == '/' ? NULL : "must be an absolute path, or empty";
 	case CONFIG_FILE:
 		if (credential_is(text))
 			return credential_valid(text) ? NULL
@@ -283,6 +299,8 @@ int config_set(struct config *config, const struct config_setting *setting, unsi
 		return set_level(field, text, right, right_size);
 	case CONFIG_CONFINE:
 		return set_confine(field, setting, text, right, right_size);
+	case CONFIG_LOSS:
+		return set_loss(field, text, right, right_size);
 	case CONFIG_COUNT:
 	case CONFIG_MS:
 	case CONFIG_BYTES:
@@ -309,6 +327,9 @@ const char *config_get(const struct config *config, const struct config_setting 
 		break;
 	case CONFIG_CONFINE:
 		snprintf(out, size, "%s", confine_words[*(const enum config_confine *)(const void *)base]);
+		break;
+	case CONFIG_LOSS:
+		snprintf(out, size, "%s", loss_words[*(const enum config_on_loss *)(const void *)base]);
 		break;
 	case CONFIG_COUNT:
 	case CONFIG_MS:

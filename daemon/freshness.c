@@ -33,7 +33,7 @@ static void say_left(const struct freshness *f, int64_t now, enum freshness_stat
 
 	/* Only where what was told to the database is less than what the settings say. */
 	if (age <= (uint64_t)f->config->max_stale_ms + config_longest_grace_ms(f->config))
-		over = ", its lease is out";
+		over = f->mirror->refused ? ", but history was lost" : ", its lease is out";
 	f->why(f->why_data, why, sizeof(why));
 	if (f->state == FRESHNESS_GRACE)
 		log_warning("freshness: grace: the copy was last confirmed %" PRIu64 " ms ago (max_stale_ms %" PRIu32

@@ -328,7 +328,7 @@ static bool has_room(const struct journal *journal)
 	return journal->queue.len / JOURNAL_SLOT <= (uint64_t)2 * journal->state.known.limit + 1024;
 }
 
-static void lack(struct journal *journal)
+void journal_lack(struct journal *journal)
 {
 	journal->counts.dropped++;
 	journal->state.incomplete = true;
@@ -345,11 +345,11 @@ static void put(struct journal *journal, struct denials *denials, enum journal_k
 		struct denial denial)
 {
 	if (denials_put(denials, id, denial) < 0) {
-		lack(journal);
+		journal_lack(journal);
 		return;
 	}
 	if (journal->on_disk && (!has_room(journal) || !journal_put_denial(&journal->queue, kind, id, denial)))
-		lack(journal);
+		journal_lack(journal);
 }
 
 void journal_know_again(struct journal *journal, keytext_id id, struct denial denial)
@@ -373,7 +373,7 @@ void journal_place(struct journal *journal, const struct journal_position *posit
 {
 	journal->state.position = *position;
 	if (journal->on_disk && !journal_put_place(&journal->queue, JOURNAL_PLACE, position))
-		lack(journal);
+		journal_lack(journal);
 }
 
 void journal_lose(struct journal *journal, const struct journal_loss *loss)
@@ -381,7 +381,7 @@ void journal_lose(struct journal *journal, const struct journal_loss *loss)
 	journal->state.loss = *loss;
 	journal->counts.losses++;
 	if (journal->on_disk && !journal_put_loss(&journal->queue, loss))
-		lack(journal);
+		journal_lack(journal);
 }
 
 void journal_accept(struct journal *journal)
@@ -390,7 +390,7 @@ void journal_accept(struct journal *journal)
 	journal->state.loss = (struct journal_loss){0};
 	journal->counts.accepts++;
 	if (journal->on_disk && !journal_put_accept(&journal->queue))
-		lack(journal);
+		journal_lack(journal);
 }
 
 void journal_make_whole(struct journal *journal)

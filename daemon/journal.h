@@ -40,7 +40,8 @@ enum journal_why {
 
 struct journal_loss {
 	enum journal_why why;
-	int64_t at; /* µs since 1970, by the local clock */
+	int64_t at;  /* µs since 1970, by the local clock */
+	bool unsure; /* the journal was not whole then: what should be held may lack */
 	struct journal_position from, to;
 };
 
@@ -89,7 +90,9 @@ void journal_place(struct journal *journal, const struct journal_position *posit
 void journal_lose(struct journal *journal, const struct journal_loss *loss);
 /* The database's word stands again: nothing is held any more. */
 void journal_accept(struct journal *journal);
-/* All of a complete load was said: whatever lacked before does not any more. */
+/* There are more than could be said. */
+void journal_lack(struct journal *journal);
+/* All of a complete load is said from here on: whatever lacked before does not any more. */
 void journal_make_whole(struct journal *journal);
 
 /*

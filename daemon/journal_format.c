@@ -139,6 +139,7 @@ void journal_read_slot(struct journal_state *state, const uint8_t slot[JOURNAL_S
 	case JOURNAL_LOST:
 		state->loss = state->next;
 		state->loss.at = (int64_t)slot_number(slot, 0);
+		state->loss.unsure = slot_number(slot, 1);
 		state->loss.why = slot[FLAGS_AT];
 		break;
 	default: /* JOURNAL_ACCEPT */
@@ -226,7 +227,7 @@ bool journal_put_loss(struct journal_bytes *bytes, const struct journal_loss *lo
 	fill_place(slot, JOURNAL_FROM, &loss->from);
 	fill_place(slot + JOURNAL_SLOT, JOURNAL_TO, &loss->to);
 	fill_slot(slot + (size_t)2 * JOURNAL_SLOT, JOURNAL_LOST, (uint8_t)loss->why,
-		  (const uint64_t[4]){(uint64_t)loss->at});
+		  (const uint64_t[4]){(uint64_t)loss->at, loss->unsure});
 	return true;
 }
 

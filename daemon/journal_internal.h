@@ -20,7 +20,7 @@ enum journal_kind {
 	JOURNAL_PLACE,	  /* a rev, b system, c lsn, d timeline and database */
 	JOURNAL_FROM,	  /* as JOURNAL_PLACE: of the loss that follows */
 	JOURNAL_TO,
-	JOURNAL_LOST, /* a at; flags: why. Makes it lost */
+	JOURNAL_LOST, /* a at, b unsure; flags: why. Makes it lost */
 	JOURNAL_ACCEPT,
 	JOURNAL_KINDS
 };

@@ -12,6 +12,7 @@
 #include "daemon/broker.h"
 #include "daemon/confine/confine.h"
 #include "daemon/freshness.h"
+#include "daemon/journal.h"
 #include "daemon/listeners.h"
 #include "daemon/log.h"
 #include "daemon/lookup.h"
@@ -35,6 +36,7 @@ struct server {
 	struct config *config;
 	struct secret *secret;
 	struct mirror mirror;
+	struct journal *journal;
 	struct freshness freshness;
 	struct feed *feed;
 	struct writer *writer;
@@ -76,6 +78,12 @@ static void end_if_idle(struct server *server)
 	feed_stop(server->feed);
 }
 
+/* The loop ends when nothing is left in it. */
+static void on_journal_closed(void *data)
+{
+	(void)data;
+}
+
 static void on_feed_stopped(void *data)
 {
 	struct server *server = data;
@@ -89,6 +97,7 @@ static void on_feed_stopped(void *data)
 	freshness_close(&server->freshness);
 	request_core_close(&server->core);
 	sessions_close(&server->sessions);
+	journal_close(server->journal, on_journal_closed, server);
 }
 
 static void on_writer_stopped(void *data)
@@ -343,6 +352,10 @@ static void on_describe(void *data, char *out, size_t size)
 			       marks[server->freshness.state], (unsigned long long)mirror_rev(&server->mirror),
 			       (long long)(age / 1000000), (unsigned long long)counts.keys);
 	}
+	if (journal_loss(server->journal)->why != JOURNAL_WHY_NONE && len > 0 && (size_t)len < size)
+		len += snprintf(out + len, size - (size_t)len,
+				"; HISTORY LOST, %u keys kept denied: apikeyctl history show",
+				journal_held(server->journal)->count);
 	if (server->config_wrong && len > 0 && (size_t)len < size)
 		snprintf(out + len, size - (size_t)len,
 			 "; the configuration is wrong, and the one from before in effect (see the log)");
@@ -398,7 +411,7 @@ static bool init_parts(struct server *server, char *error, size_t error_size)
 
 	server->mirror.on_rev = on_rev;
 	server->mirror.on_rev_data = server;
-	server->feed = feed_new(&server->loop, server->config, server->secret, &server->mirror, &feed);
+	server->feed = feed_new(&server->loop, server->config, server->secret, &server->mirror, server->journal, &feed);
 	server->writer = writer_new(&server->loop, server->config);
 	server->admin.writer = server->writer;
 	server->admin.feed = server->feed;
@@ -460,6 +473,7 @@ static void free_all(struct server *server)
 	sessions_deinit(&server->sessions);
 	request_core_deinit(&server->core);
 	feed_free(server->feed);
+	journal_free(server->journal);
 	writer_free(server->writer);
 	mirror_deinit(&server->mirror);
 	if (uv_loop_close(&server->loop) != 0)
@@ -481,12 +495,8 @@ static bool seal(struct broker *broker, char *error, size_t error_size)
 static bool confine(struct server *server, const struct policy *policy, const struct broker *broker, char *error,
 		    size_t error_size)
 {
-	if (confine_start(server->path, server->config, policy, broker ? broker_pid(broker) : 0, &server->confine,
-			  error, error_size) == 0)
-		return true;
-	listeners_stop(&server->listeners);
-	listeners_deinit(&server->listeners);
-	return false;
+	return confine_start(server->path, server->config, policy, broker ? broker_pid(broker) : 0, &server->confine,
+			     error, error_size) == 0;
 }
 
 int server_run(const char *path, struct config *config, const struct passed *passed, struct broker *broker)
@@ -500,8 +510,12 @@ int server_run(const char *path, struct config *config, const struct passed *pas
 	if (lookup_make(&found, config, passed, &server.policy_host, NULL, errors, sizeof(errors)) > 0 ||
 	    !seal(broker, errors, sizeof(errors)) ||
 	    listeners_open(&server.listeners, config, passed, errors, sizeof(errors)) != 0 ||
+	    journal_open(config->state_dir, config->denials, &server.journal, errors) < 0 ||
 	    !confine(&server, found.policy, broker, errors, sizeof(errors))) {
 		log_lines(errors);
+		listeners_stop(&server.listeners);
+		listeners_deinit(&server.listeners);
+		journal_free(server.journal);
 		lookup_deinit(&found);
 		end_early(&server);
 		config_free(config);
@@ -518,6 +532,7 @@ int server_run(const char *path, struct config *config, const struct passed *pas
 	lookup_deinit(&found);
 	init_handles(&server);
 	log_info("apikeyd " APIKEYD_VERSION);
+	journal_start(server.journal, &server.loop);
 	if (listeners_start(&server.listeners, &server.loop, on_accepted, &server) != 0)
 		abort(); /* the same */
 	hold_queues(&server);

@@ -12,9 +12,10 @@
 
 /* The exit codes; documented in --help and apikeyctl(1). */
 enum ctl_exit {
-	CTL_DONE = 0,  /* allow, or done */
-	CTL_DENY = 1,  /* the verdict is deny (check, whoami, pages), or something was found (db status, verify-copy) */
-	CTL_USAGE = 2, /* the command line, or a key or file that it names, is not right; nothing was asked */
+	CTL_DONE = 0, /* allow, or done */
+	CTL_DENY =
+		1, /* the verdict is deny (check, whoami, pages), or something was found (db status, verify-copy, history) */
+	CTL_USAGE = 2,	     /* the command line, or a key or file that it names, is not right; nothing was asked */
 	CTL_UNAVAILABLE = 3, /* the daemon or the database cannot be asked, the verdict is unavailable, output failed */
 	CTL_REFUSED = 4,     /* the request was refused: not found, exists, invalid, never allowed, or not confirmed */
 	CTL_IN_VAIN = 5,     /* wait, --wait: the time is over, and a daemon may still answer from before */

@@ -20,7 +20,7 @@
 
 struct admin {
 	struct writer *writer;
-	struct feed *feed; /* whose copy is verified */
+	struct feed *feed; /* whose copy is verified, and which knows of lost history */
 	const struct config *config;
 	const struct secret *secret;
 	uint64_t requests, changes, errors; /* counters */

@@ -177,6 +177,9 @@ static void tell_config(struct telling *telling, const char *path, const struct 
 	tell_conninfo(telling, "[database] conninfo", config->conninfo);
 	if (*config->admin_conninfo)
 		tell_conninfo(telling, "[database] admin_conninfo", config->admin_conninfo);
+	if (*config->state_dir)
+		tell(telling, NEEDS_OF_START, NEEDS_TREE, NEEDS_READ | NEEDS_WRITE, config->state_dir,
+		     "[state] directory");
 	tell_paths(telling, config->confine_read, NEEDS_READ, "[confine] read");
 	tell_paths(telling, config->confine_write, NEEDS_READ | NEEDS_WRITE, "[confine] write");
 	tell_ports(telling, config->confine_connect);

@@ -90,6 +90,12 @@ struct copy_key_row {
 	uint32_t page_count, scope_count, network_count;
 };
 
+/* What of that denies the key for its own sake. */
+static inline struct denial copy_key_denial(const struct copy_key_row *row)
+{
+	return (struct denial){.flags = (uint8_t)(row->flags & DENIAL_FLAGS), .retired_at = row->retired_at};
+}
+
 /* ---- staging: 0, or -ENOMEM, -E2BIG (RULE_ROLES_MAX, RULE_SCOPES_MAX), -EINVAL (a row that cannot be) ----
  * After an error the copy's published part is still good, and copy_discard or copy_free must follow. */
 int copy_put_catalog(struct copy *copy, const struct copy_scope_row *scopes, uint32_t scope_count,

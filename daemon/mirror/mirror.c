@@ -28,7 +28,7 @@ void mirror_lease(struct mirror *mirror, int64_t until)
 
 bool mirror_is_out(const struct mirror *mirror, int64_t boot_now)
 {
-	return boot_now > mirror->lease_until;
+	return boot_now > mirror->lease_until || mirror->refused;
 }
 
 void mirror_confirm(struct mirror *mirror, int64_t sent_at, int64_t database_time)

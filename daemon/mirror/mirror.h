@@ -16,12 +16,13 @@
 #include "daemon/mirror/copy.h"
 
 struct mirror {
-	struct copy *copy;	    /* NULL: never loaded */
-	int64_t confirmed_at;	    /* boot µs at which the read that last confirmed the copy complete was sent */
-	int64_t database_time;	    /* µs since 1970 UTC that this read brought */
-	int64_t last_now;	    /* highest estimate handed out */
-	int64_t lease_until;	    /* boot µs after which nothing is answered from what was confirmed */
-	uint64_t history;	    /* counts copies that took the place of another, for stats */
+	struct copy *copy;     /* NULL: never loaded */
+	int64_t confirmed_at;  /* boot µs at which the read that last confirmed the copy complete was sent */
+	int64_t database_time; /* µs since 1970 UTC that this read brought */
+	int64_t last_now;      /* highest estimate handed out */
+	int64_t lease_until;   /* boot µs after which nothing is answered from what was confirmed */
+	bool refused;	       /* nothing is answered, whatever the age: history was lost, and that is not accepted */
+	uint64_t history;      /* counts copies that took the place of another, for stats */
 	void (*on_rev)(void *data); /* called after the revision changed; NULL: nobody waits */
 	void *on_rev_data;
 };
@@ -34,7 +35,7 @@ void mirror_deinit(struct mirror *mirror); /* frees the copy */
 
 /* The lease under which what is confirmed from now on may be answered from. Without a call there is no end to it. */
 void mirror_lease(struct mirror *mirror, int64_t until);
-/* It is out: whatever the age, the daemon has told others that it does not answer. */
+/* It is out, or answering is refused: whatever the age, the daemon does not answer from it. */
 bool mirror_is_out(const struct mirror *mirror, int64_t boot_now);
 
 /* A read sent at `sent_at` saw the current revision complete, and the database's clock say `database_time`. */

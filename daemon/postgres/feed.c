@@ -43,7 +43,7 @@ static void feed_on_poll_timer(uv_timer_t *timer)
 	struct feed *feed = timer->data;
 
 	/* Timers are a little early: a poll that is due within a millisecond is due. */
-	if (mirror_boot_now() + 1000 >= feed_poll_due(feed))
+	if (mirror_boot_now() + 1000 >= feed_poll_due(feed) && !feed_history_is_busy(feed))
 		feed_poll(feed);
 	else
 		feed_beat(feed);
@@ -70,7 +70,7 @@ void feed_next(struct feed *feed)
 
 	if (feed->stopping || feed->leaving)
 		return;
-	if (feed->backlog || feed->tidying || feed_verify_has_work(feed))
+	if (feed->backlog || feed->tidying || feed_history_has_work(feed) || feed_verify_has_work(feed))
 		uv_idle_start(&feed->worker, feed_on_worker);
 	else
 		uv_idle_stop(&feed->worker);
@@ -79,7 +79,8 @@ void feed_next(struct feed *feed)
 			       feed->config->statement_timeout_ms + FEED_SILENCE_MS, 0);
 	else
 		uv_timer_stop(&feed->silence_timer);
-	wait = (beat < due ? beat : due) - mirror_boot_now();
+	/* While no poll may be sent the heart goes on beating. */
+	wait = (beat < due || feed_history_is_busy(feed) ? beat : due) - mirror_boot_now();
 	if (feed->following && feed->step_count == 0 && !feed->tidying && !feed_verify_is_busy(feed))
 		uv_timer_start(&feed->poll_timer, feed_on_poll_timer, wait > 0 ? (uint64_t)(wait + 999) / 1000 : 0, 0);
 	else
@@ -112,6 +113,8 @@ static void feed_on_worker(uv_idle_t *worker)
 		feed_read(feed);
 	} else if (feed->tidying) {
 		feed->tidying = feed_tidy(feed);
+	} else if (feed_history_has_work(feed)) {
+		feed_history_slice(feed);
 	} else {
 		feed_verify_slice(feed);
 	}
@@ -275,7 +278,7 @@ static int feed_configure(struct feed *feed)
 }
 
 struct feed *feed_new(uv_loop_t *loop, const struct config *config, const struct secret *secret, struct mirror *mirror,
-		      const struct feed_callbacks *callbacks)
+		      struct journal *journal, const struct feed_callbacks *callbacks)
 {
 	struct feed *feed = calloc(1, sizeof(*feed));
 	struct connection_callbacks link = {.up = feed_on_up, .io = feed_on_io, .failed = feed_on_failed, .data = feed};
@@ -288,6 +291,7 @@ struct feed *feed_new(uv_loop_t *loop, const struct config *config, const struct
 	feed->config = config;
 	feed->secret = secret;
 	feed->mirror = mirror;
+	feed->journal = journal;
 	feed->callbacks = *callbacks;
 	feed->switch_host = UINT32_MAX;
 	feed->link = connection_new(loop, &link);
@@ -307,9 +311,11 @@ struct feed *feed_new(uv_loop_t *loop, const struct config *config, const struct
 	uv_timer_init(loop, &feed->silence_timer);
 	uv_timer_init(loop, &feed->load_timer);
 	uv_timer_init(loop, &feed->probe_timer);
+	uv_timer_init(loop, &feed->late_timer);
 	uv_idle_init(loop, &feed->worker);
 	feed->poll_timer.data = feed->silence_timer.data = feed->load_timer.data = feed->probe_timer.data = feed;
-	feed->worker.data = feed;
+	feed->worker.data = feed->late_timer.data = feed;
+	feed_history_start(feed);
 	return feed;
 }
 
@@ -335,6 +341,7 @@ void feed_reconfigure(struct feed *feed, const struct config *config, const stru
 	feed->config = config;
 	feed->secret = secret;
 	feed->guarded_at = feed->seen.sent_at = 0;
+	feed_history_refuse(feed);
 	if (feed->stopping || feed->leaving || feed->dead)
 		return;
 	if (feed_configure(feed) < 0)
@@ -371,11 +378,12 @@ void feed_leave(struct feed *feed)
 	feed->stopping = true;
 	feed->following = false;
 	feed_batch_drop(feed);
-	feed->closing = 7; /* five handles, two connections */
+	feed->closing = 8; /* six handles, two connections */
 	uv_close((uv_handle_t *)&feed->poll_timer, feed_on_handle_closed);
 	uv_close((uv_handle_t *)&feed->silence_timer, feed_on_handle_closed);
 	uv_close((uv_handle_t *)&feed->load_timer, feed_on_handle_closed);
 	uv_close((uv_handle_t *)&feed->probe_timer, feed_on_handle_closed);
+	uv_close((uv_handle_t *)&feed->late_timer, feed_on_handle_closed);
 	uv_close((uv_handle_t *)&feed->worker, feed_on_handle_closed);
 	connection_close(feed->link, feed_on_connection_closed);
 	connection_close(feed->probe, feed_on_connection_closed);
@@ -384,6 +392,7 @@ void feed_leave(struct feed *feed)
 		load_cancel(feed->load);
 	}
 	feed_drop_fresh(feed);
+	journal_forget(feed->journal);
 }
 
 void feed_stop(struct feed *feed)
@@ -418,6 +427,7 @@ void feed_free(struct feed *feed)
 	connection_free(feed->link);
 	connection_free(feed->probe);
 	feed_rows_deinit(feed);
+	feed_history_deinit(feed);
 	feed_verify_free(feed->verify);
 	free(feed);
 }
@@ -488,6 +498,6 @@ bool feed_stats(const struct feed *feed, struct arena *arena, struct value *map)
 	for (unsigned i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
 		if (!value_set_uint(arena, sub, counters[i].name, counters[i].value))
 			return false;
-	return feed_verify_stats(feed, arena, sub) &&
+	return feed_verify_stats(feed, arena, sub) && feed_history_stats(feed, arena, sub) &&
 	       value_set_int(arena, sub, "clock_behind_ms", feed->clock_ahead / 1000);
 }

@@ -17,6 +17,7 @@
 #include <uv.h>
 
 #include "daemon/config.h"
+#include "daemon/journal.h"
 #include "daemon/mirror/mirror.h"
 #include "daemon/secret.h"
 #include "proto/value.h"
@@ -33,9 +34,9 @@ struct feed_callbacks {
 	void *data;
 };
 
-/* NULL without memory. `config` and `secret` are borrowed until feed_stop or feed_reconfigure. */
+/* NULL without memory. `config` and `secret` are borrowed until feed_stop or feed_reconfigure, `journal` until feed_free. */
 struct feed *feed_new(uv_loop_t *loop, const struct config *config, const struct secret *secret, struct mirror *mirror,
-		      const struct feed_callbacks *callbacks);
+		      struct journal *journal, const struct feed_callbacks *callbacks);
 void feed_start(struct feed *feed);
 /* New settings and peppers, already validated; the next connection uses them (at once where conninfo changed). */
 void feed_reconfigure(struct feed *feed, const struct config *config, const struct secret *secret);
@@ -57,6 +58,17 @@ uint32_t feed_retry_ms(const struct feed *feed);
 bool feed_verify_start(struct feed *feed);
 /* What became of the last pass that was asked for, up to now. False without memory. */
 bool feed_verify_show(const struct feed *feed, struct arena *arena, struct value *map);
+
+/*
+ * What there is to say of lost history: fields of the map, and `rows`, the keys that are kept denied, from the place `after`
+ * on, at most `limit`, and `next`. False without memory.
+ */
+bool feed_history_show(const struct feed *feed, struct arena *arena, struct value *map, uint32_t after, uint32_t limit);
+/*
+ * The database's state stands again. `loss`: that of the loss that was shown, so that no later one is meant. 0,
+ * -ENOENT (none is lost), -ESTALE (another was lost since), -EAGAIN (a load is being looked at right now).
+ */
+int feed_history_accept(struct feed *feed, int64_t loss);
 
 /* Adds the feed's counters and state to the map of `stats`. */
 bool feed_stats(const struct feed *feed, struct arena *arena, struct value *map);

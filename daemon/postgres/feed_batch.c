@@ -17,6 +17,7 @@ static const struct feed_statement {
 } feed_statements[FEED_STEP_PREPARED] = {
 	[FEED_STEP_BEGIN] = {"begin", QUERY_BEGIN, "beginning a poll", false},
 	[FEED_STEP_HEAD] = {"head", QUERY_HEAD, "reading the change log", true},
+	[FEED_STEP_PAST] = {"past", QUERY_PAST, "looking for the applied revision in the change log", true},
 	[FEED_STEP_PEPPERS] = {"peppers", QUERY_PEPPERS, "reading apikeyd.pepper", false},
 	[FEED_STEP_FAULTS] = {"faults", QUERY_FAULTS, "looking at the change triggers", false},
 	[FEED_STEP_SCOPES] = {"scopes", QUERY_SCOPES, "reading apikeyd.scope", true},
@@ -102,7 +103,8 @@ bool feed_push(struct feed *feed, enum feed_step step)
 		return false;
 	if (feed_step_is_sync(step))
 		return feed_queue(feed, step, PQpipelineSync(pq));
-	snprintf(applied, sizeof(applied), "%" PRIu64, feed->batch.applied);
+	snprintf(applied, sizeof(applied), "%" PRIu64,
+		 step == FEED_STEP_PAST ? feed->history.applied.rev : feed->batch.applied);
 	return feed_queue(feed, step,
 			  PQsendQueryPrepared(pq, feed_statements[step].name, feed_statements[step].applied ? 1 : 0,
 					      params, NULL, NULL, 1));
@@ -137,6 +139,8 @@ static bool feed_send(struct feed *feed, int64_t now)
 		feed_guard_begin(feed);
 	if (batch->target) {
 		good = good && feed_push(feed, FEED_STEP_BEGIN) && feed_push(feed, FEED_STEP_HEAD);
+		if (batch->target == feed->fresh)
+			good = good && feed_push(feed, FEED_STEP_PAST);
 		if (good && batch->guarded)
 			good = feed_push(feed, FEED_STEP_PEPPERS) && feed_push(feed, FEED_STEP_FAULTS);
 		for (enum feed_step step = FEED_STEP_SCOPES; good && step <= FEED_STEP_KEYS; step++)
@@ -159,8 +163,8 @@ void feed_poll(struct feed *feed)
 	struct feed_batch *batch = &feed->batch;
 
 	feed->again = true;
-	if (!feed->following || feed->step_count > 0 || feed->tidying || feed_verify_is_busy(feed) || feed->stopping ||
-	    !connection_pq(feed->link))
+	if (!feed->following || feed->step_count > 0 || feed->tidying || feed_verify_is_busy(feed) ||
+	    feed_history_is_busy(feed) || feed->stopping || !connection_pq(feed->link))
 		return;
 	if (connection_is_deposed(feed->link)) {
 		connection_fail(feed->link, "deposed: another server is primary on a higher timeline");
@@ -168,6 +172,7 @@ void feed_poll(struct feed *feed)
 	}
 	feed->again = false;
 	*batch = (struct feed_batch){.sent_at = now};
+	feed_history_forget(feed);
 	batch->target = feed_target(feed);
 	batch->applied = batch->target ? copy_rev(batch->target) : 0;
 	/* While something is wrong each poll looks again, so that it heals as soon as it is put right. */
@@ -202,6 +207,8 @@ void feed_batch_drop(struct feed *feed)
 		feed_discard(feed, feed->batch.target);
 	catalog_deinit(&feed->batch.catalog);
 	feed_verify_drop(feed);
+	if (!feed->history.waiting)
+		feed_history_forget(feed);
 	feed->batch = (struct feed_batch){0};
 	feed->step_at = feed->step_count = 0;
 	feed->backlog = false;
@@ -213,22 +220,23 @@ void feed_batch_drop(struct feed *feed)
 static void feed_head(struct feed *feed, const PGresult *result)
 {
 	struct feed_batch *batch = &feed->batch;
-	struct pgfield fields[6];
-	int64_t floor, rev, changes;
+	struct pgfield fields[7];
+	int64_t floor, rev, changes, lsn;
 
-	if (PQntuples(result) != 1 || PQnfields(result) != 6)
+	if (PQntuples(result) != 1 || PQnfields(result) != 7)
 		goto wrong;
-	for (int i = 0; i < 6; i++)
+	for (int i = 0; i < 7; i++)
 		fields[i] = (struct pgfield){.data = (const uint8_t *)PQgetvalue(result, 0, i),
 					     .len = PQgetlength(result, 0, i)};
 	if (!pgfield_int64(&fields[0], &floor) || !pgfield_int64(&fields[1], &rev) ||
 	    !pgfield_time(&fields[2], &batch->database_time) || !pgfield_bool(&fields[3], &batch->in_log) ||
-	    !pgfield_bool(&fields[4], &batch->catalog_changed) || !pgfield_int64(&fields[5], &changes) || floor < 0 ||
-	    rev < 0)
+	    !pgfield_bool(&fields[4], &batch->catalog_changed) || !pgfield_int64(&fields[5], &changes) ||
+	    !pgfield_int64(&fields[6], &lsn) || floor < 0 || rev < 0 || lsn < 0)
 		goto wrong;
 	batch->floor = (uint64_t)floor;
 	batch->rev = (uint64_t)rev;
 	batch->changes = (uint64_t)changes;
+	batch->lsn = (uint64_t)lsn;
 	return;
 wrong:
 	if (!batch->error[0])
@@ -305,6 +313,9 @@ static void feed_result(struct feed *feed, enum feed_step step, const PGresult *
 	case FEED_STEP_HEAD:
 		feed_head(feed, result);
 		break;
+	case FEED_STEP_PAST:
+		feed_history_past(feed, result);
+		break;
 	case FEED_STEP_SCHEMA:
 		field = (struct pgfield){.data = (const uint8_t *)PQgetvalue(result, 0, 0),
 					 .len = PQntuples(result) == 1 ? PQgetlength(result, 0, 0) : -1};
@@ -328,40 +339,45 @@ static void feed_result(struct feed *feed, enum feed_step step, const PGresult *
 	}
 }
 
-/* The poll ended well and its target stands as of `sent_at`. */
-static void feed_apply(struct feed *feed)
+void feed_apply(struct feed *feed, const struct feed_batch *batch)
 {
-	struct feed_batch *batch = &feed->batch;
-	bool held = feed_seen_holds(feed, batch->sent_at);
-
-	feed->stuck[0] = '\0';
-	feed->count.changes += batch->rows;
-	feed_clock_look(feed);
-	if (batch->target == feed->fresh) {
-		if (!held) { /* it goes on being followed, out of sight */
-			if (batch->rev > batch->applied) {
-				copy_publish(feed->fresh, batch->rev);
-				feed->tidying = true;
-			}
-			return;
-		}
-		feed_swap(feed);
-		feed->sure = true;
-		return;
-	}
 	feed->sure = true;
 	if (batch->rev == batch->applied) {
-		if (held)
+		if (batch->leased)
 			mirror_confirm(feed->mirror, batch->sent_at, batch->database_time);
+		feed_history_applied(feed, batch);
 		return;
 	}
 	feed->count.publishes++;
 	log_debug("database feed: revision %" PRIu64 ", %" PRIu64 " changed", batch->rev, batch->rows);
 	/* Without a lease what changed is taken over all the same, but does not make the copy any younger. */
-	mirror_publish(feed->mirror, batch->rev, held ? batch->sent_at : INT64_MIN, batch->database_time);
+	mirror_publish(feed->mirror, batch->rev, batch->leased ? batch->sent_at : INT64_MIN, batch->database_time);
 	feed->tidying = true;
+	feed_history_applied(feed, batch);
 	if (copy_is_worn(feed->mirror->copy))
 		feed_want_reload(feed, FEED_RELOAD_WORN, false);
+}
+
+/* The poll ended well and its target stands as of `sent_at`. */
+static void feed_take(struct feed *feed)
+{
+	struct feed_batch *batch = &feed->batch;
+
+	batch->leased = feed_seen_holds(feed, batch->sent_at);
+	feed->stuck[0] = '\0';
+	feed->count.changes += batch->rows;
+	feed_clock_look(feed);
+	if (batch->target == feed->fresh) {
+		if (batch->rev > batch->applied) {
+			copy_publish(feed->fresh, batch->rev);
+			feed->tidying = true;
+		}
+		/* Without a lease it goes on being followed, out of sight. */
+		if (batch->leased)
+			feed_history_settle(feed);
+	} else if (!feed_history_write(feed)) {
+		feed_apply(feed, batch);
+	}
 }
 
 static void feed_stuck(struct feed *feed)
@@ -410,6 +426,8 @@ static void feed_batch_end(struct feed *feed)
 		reload = FEED_RELOAD_HISTORY;
 	else if (batch->changes > FEED_CHANGES_MAX)
 		reload = FEED_RELOAD_CHANGES;
+	else if (feed->history.unrevoked)
+		reload = FEED_RELOAD_REVOKED;
 	if (reload != FEED_RELOAD_NONE || batch->put_error) {
 		feed_discard(feed, target);
 		if (reload != FEED_RELOAD_NONE)
@@ -418,8 +436,8 @@ static void feed_batch_end(struct feed *feed)
 			feed_stuck(feed);
 		return;
 	}
-	feed_apply(feed);
-	if (batch->verified)
+	feed_take(feed);
+	if (batch->verified && !feed->history.waiting)
 		feed_verify_begin(feed);
 }
 
@@ -431,7 +449,8 @@ static void feed_sync(struct feed *feed, enum feed_step step)
 		break;
 	case FEED_STEP_SYNC_BATCH:
 		feed_batch_end(feed);
-		feed_verify_drop(feed);
+		if (!feed->history.waiting)
+			feed_verify_drop(feed);
 		feed->batch.target = NULL;
 		catalog_deinit(&feed->batch.catalog);
 		feed->batch.error[0] = '\0';

@@ -17,9 +17,10 @@
  */
 bool feed_check_send(struct feed *feed)
 {
-	static const enum feed_step dry[] = {
-		FEED_STEP_PEPPERS, FEED_STEP_FAULTS,	    FEED_STEP_HEAD,  FEED_STEP_SCOPES, FEED_STEP_ROLES,
-		FEED_STEP_GRANTS,  FEED_STEP_ORGANIZATIONS, FEED_STEP_PAGES, FEED_STEP_USERS,  FEED_STEP_KEYS};
+	static const enum feed_step dry[] = {FEED_STEP_PEPPERS, FEED_STEP_FAULTS,	 FEED_STEP_HEAD,
+					     FEED_STEP_PAST,	FEED_STEP_SCOPES,	 FEED_STEP_ROLES,
+					     FEED_STEP_GRANTS,	FEED_STEP_ORGANIZATIONS, FEED_STEP_PAGES,
+					     FEED_STEP_USERS,	FEED_STEP_KEYS};
 	PGconn *pq = connection_pq(feed->link);
 
 	feed->checking = true;

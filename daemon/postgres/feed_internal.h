@@ -1,7 +1,7 @@
 /*
  * The feed from the inside: shared by feed.c (its life, sessions, and what comes next), feed_load.c (what
  * to do about surprises: the loads), feed_check.c (is this server and its schema to be believed), feed_batch.c (one
- * poll, sent and read), feed_rows.c (rows into the copy), feed_seen.c (this daemon's registration and lease) and
+ * poll, sent and read), feed_rows.c (rows into the copy), feed_history.c (history that is lost), feed_seen.c (this daemon's registration and lease) and
  * feed_trim.c (the end of the log). Nobody else includes it.
  *
  * Always holds: what was sent and not yet answered stands in `steps`, in order; at most one batch is under way; a
@@ -14,6 +14,7 @@
 
 #include <libpq-fe.h>
 
+#include "daemon/journal.h"
 #include "daemon/postgres/catalog.h"
 #include "daemon/postgres/connection.h"
 #include "daemon/postgres/feed.h"
@@ -23,6 +24,7 @@
 enum feed_step {
 	FEED_STEP_BEGIN = 0,
 	FEED_STEP_HEAD,
+	FEED_STEP_PAST,
 	FEED_STEP_PEPPERS,
 	FEED_STEP_FAULTS,
 	FEED_STEP_SCOPES,
@@ -63,6 +65,7 @@ enum feed_reload {
 	FEED_RELOAD_FIRST,
 	FEED_RELOAD_SERVER,  /* another server, database, timeline, or life of the postmaster */
 	FEED_RELOAD_HISTORY, /* the applied revision is not in the log */
+	FEED_RELOAD_REVOKED, /* a revoked key is not revoked any more */
 	FEED_RELOAD_FLOOR,   /* force_reload, or the log was cut above what was applied */
 	FEED_RELOAD_FAULTS,  /* change triggers were off: changes may have passed unseen */
 	FEED_RELOAD_CHANGES, /* more changes at once than are worth following */
@@ -77,10 +80,13 @@ struct feed_batch {
 	bool verified;	     /* it brings sums of a range, too */
 	struct copy *target; /* staged into; NULL: only the guard's questions */
 	int64_t sent_at;     /* boot µs */
-	uint64_t applied, floor, rev, changes;
+	uint64_t applied, floor, rev, changes, lsn;
 	int64_t database_time;
 	bool in_log, catalog_changed;
-	int put_error; /* of the first row that the copy would not take */
+	bool past_in_log, past_older; /* feed->history.applied is in the log; one before it is */
+	bool leased;		      /* it may confirm a copy */
+	struct journal_position here; /* it has ended well: where it is */
+	int put_error;		      /* of the first row that the copy would not take */
 	const char *put_table;
 	uint64_t rows;
 	struct catalog catalog;
@@ -106,15 +112,52 @@ struct feed_seen {
 	char reported[512]; /* why it was refused; logged once */
 };
 
+/* What a load goes through before it takes the old copy's place. */
+enum feed_settle {
+	FEED_SETTLE_NOT = 0,
+	FEED_SETTLE_CHECK, /* is there a key that was revoked and is no more? */
+	FEED_SETTLE_HOLD,  /* history is lost: what denies less than was known is held */
+	FEED_SETTLE_KNOW,  /* what was known becomes what the load says */
+	FEED_SETTLE_MORE,  /* and what it says beyond that is known, too */
+	FEED_SETTLE_WRITE, /* waits for the journal */
+};
+
+struct feed_denial {
+	keytext_id id;
+	struct denial denial;
+};
+
+struct feed_history {
+	struct journal_position applied; /* as of the last publish, or as the journal says */
+	/* of the batch under way, where it is for the current copy: keys that are not as known */
+	struct feed_denial *changes;
+	size_t change_count, change_room;
+	bool stronger, unrevoked;
+	bool evidence; /* the load that goes on is for a key that ceased to be revoked */
+	/* the load's, and what followed */
+	struct denials *fresh;
+	bool fresh_lacks;
+	enum feed_settle settle;
+	uint32_t at;	      /* place in the walk */
+	bool again;	      /* all of it is written, known or not */
+	enum journal_why why; /* what this load shows */
+	bool overdue;	      /* it takes too long, unless it has ended by the next turn */
+	bool waiting;	      /* for the journal, to go on with this batch */
+	struct feed_batch batch;
+	int64_t placed_at;
+	uint64_t late;
+};
+
 struct feed {
 	uv_loop_t *loop;
+	struct journal *journal;
 	const struct config *config;
 	const struct secret *secret;
 	struct mirror *mirror;
 	struct feed_callbacks callbacks;
 
 	struct connection *link, *probe;
-	uv_timer_t poll_timer, silence_timer, load_timer, probe_timer;
+	uv_timer_t poll_timer, silence_timer, load_timer, probe_timer, late_timer;
 	uv_idle_t worker; /* runs while there is a backlog of rows or tidying */
 	unsigned closing;
 	bool started, stopping, dead; /* dead: fatal was called */
@@ -136,6 +179,7 @@ struct feed {
 	bool sure;	/* a poll of this session has found the current copy good */
 	struct feed_seen seen;
 	struct feed_batch batch;
+	struct feed_history history;
 	struct feed_guard guard, looked; /* what holds, and what is being read */
 	bool guard_bad;			 /* the last look found what forbids to confirm */
 	bool warned_not_held;
@@ -184,8 +228,8 @@ void feed_leave(struct feed *feed);
 void feed_want_reload(struct feed *feed, enum feed_reload reload, bool suspect);
 /* Starts the load that is wanted, if it can be now. */
 void feed_load_begin(struct feed *feed);
-/* The new copy has caught up: it becomes the current one. */
-void feed_swap(struct feed *feed);
+/* The new copy has caught up, as of that batch, and is settled: it becomes the current one. */
+void feed_swap(struct feed *feed, const struct feed_batch *batch);
 void feed_drop_fresh(struct feed *feed);
 bool feed_same_life(const struct connection_identity *a, const struct connection_identity *b);
 
@@ -213,12 +257,39 @@ bool feed_push(struct feed *feed, enum feed_step step);		   /* sends a prepared 
 bool feed_queue(struct feed *feed, enum feed_step step, int sent); /* notes what was sent otherwise */
 const char *feed_step_sql(enum feed_step step);
 const char *feed_step_name(enum feed_step step);
+/* A poll of the current copy ended well: that stands as of then. */
+void feed_apply(struct feed *feed, const struct feed_batch *batch);
 /* Sends a poll, if one may be sent now; else remembers it. */
 void feed_poll(struct feed *feed);
 /* Reads what there is, staging at most `budget` rows. */
 void feed_read(struct feed *feed);
 /* The session is gone: what was under way ends without effect. */
 void feed_batch_drop(struct feed *feed);
+
+/* feed_history.c */
+void feed_history_start(struct feed *feed);
+void feed_history_deinit(struct feed *feed);
+/* One row of a key, or that it is gone, for the batch's target. 0 or -ENOMEM. */
+int feed_history_row(struct feed *feed, keytext_id id, struct denial denial);
+void feed_history_past(struct feed *feed, const PGresult *result);
+/* The batch ends without effect, or another one begins. */
+void feed_history_forget(struct feed *feed);
+/* The batch for the current copy has ended well: true where it is applied later, when the journal has what it denies. */
+bool feed_history_write(struct feed *feed);
+/* It is published: what denies less than before is followed. */
+void feed_history_applied(struct feed *feed, const struct feed_batch *batch);
+/* The batch for the new copy has ended well: settles it, then swaps it in. */
+void feed_history_settle(struct feed *feed);
+bool feed_history_is_busy(const struct feed *feed);  /* the copies must stay as they are: no poll */
+bool feed_history_has_work(const struct feed *feed); /* for feed_history_slice, a turn of the loop's worth each */
+void feed_history_slice(struct feed *feed);
+void feed_history_swapped(struct feed *feed);
+/* The new copy is dropped. */
+void feed_history_drop(struct feed *feed);
+/* The loss or the configuration has changed: are answers refused? */
+void feed_history_refuse(struct feed *feed);
+/* feed_history_show.c: adds counters to the feed's part of `stats`. */
+bool feed_history_stats(const struct feed *feed, struct arena *arena, struct value *map);
 
 /* feed_seen.c */
 /* A new session: nothing that was committed on another counts. */

@@ -7,42 +7,61 @@
 
 #include "daemon/log.h"
 
+/* What is too big to be freed on the loop's thread. */
+struct feed_waste {
+	uv_work_t work;
+	struct copy *copy;
+	struct denials *denials;
+};
+
+static void feed_free_waste(struct feed_waste *waste)
+{
+	copy_free(waste->copy);
+	if (waste->denials)
+		denials_deinit(waste->denials);
+	free(waste->denials);
+	waste->copy = NULL;
+	waste->denials = NULL;
+}
+
 static void feed_free_work(uv_work_t *work)
 {
-	copy_free(work->data);
+	feed_free_waste(work->data);
 }
 
 static void feed_free_done(uv_work_t *work, int status)
 {
 	if (status == UV_ECANCELED)
-		copy_free(work->data);
-	free(work);
+		feed_free_waste(work->data);
+	free(work->data);
 }
 
-/* A big copy takes its time to free: not on the loop's thread. */
-static void feed_give_up(struct feed *feed, struct copy *copy)
+static void feed_give_up(struct feed *feed, struct copy *copy, struct denials *denials)
 {
-	uv_work_t *work = copy ? calloc(1, sizeof(*work)) : NULL;
+	struct feed_waste here = {.copy = copy, .denials = denials}, *waste = calloc(1, sizeof(*waste));
 
-	if (!copy)
-		return;
-	if (!work) {
-		copy_free(copy);
+	if (!waste) {
+		feed_free_waste(&here);
 		return;
 	}
-	work->data = copy;
-	if (uv_queue_work(feed->loop, work, feed_free_work, feed_free_done) < 0) {
-		free(work);
-		copy_free(copy);
+	*waste = here;
+	waste->work.data = waste;
+	if (uv_queue_work(feed->loop, &waste->work, feed_free_work, feed_free_done) < 0) {
+		feed_free_waste(waste);
+		free(waste);
 	}
 }
 
 void feed_drop_fresh(struct feed *feed)
 {
+	if (!feed->fresh)
+		return;
 	if (feed->batch.target == feed->fresh)
 		feed->batch.target = NULL;
-	feed_give_up(feed, feed->fresh);
+	feed_history_drop(feed);
+	feed_give_up(feed, feed->fresh, feed->history.fresh);
 	feed->fresh = NULL;
+	feed->history.fresh = NULL;
 }
 
 static const char *feed_reload_line(enum feed_reload reload)
@@ -56,6 +75,8 @@ static const char *feed_reload_line(enum feed_reload reload)
 	case FEED_RELOAD_HISTORY:
 		return "HISTORY LOST: the applied revision is not in the change log any more (a failover that lost "
 		       "transactions, or a restore): changes that were seen may be gone";
+	case FEED_RELOAD_REVOKED:
+		return "HISTORY LOST: a key that was revoked is not revoked any more";
 	case FEED_RELOAD_FLOOR:
 		return "the log's floor is above what was applied (force_reload, a restore, or a log that was cut)";
 	case FEED_RELOAD_FAULTS:
@@ -105,12 +126,12 @@ static void feed_on_loaded(void *data, const struct load_result *result)
 	feed->load = NULL;
 	feed->load_stale = false;
 	if (feed->stopping) {
-		feed_give_up(feed, result->copy);
+		feed_give_up(feed, result->copy, result->denials);
 		feed_closed(feed);
 		return;
 	}
 	if (stale) {
-		feed_give_up(feed, result->copy);
+		feed_give_up(feed, result->copy, result->denials);
 		feed_load_begin(feed);
 		return;
 	}
@@ -119,7 +140,7 @@ static void feed_on_loaded(void *data, const struct load_result *result)
 		return;
 	}
 	if (feed->following && !feed_same_life(&result->identity, connection_identity(feed->link))) {
-		feed_give_up(feed, result->copy);
+		feed_give_up(feed, result->copy, result->denials);
 		feed_load_again(feed, "it came from another server than the one that is followed");
 		return;
 	}
@@ -130,6 +151,8 @@ static void feed_on_loaded(void *data, const struct load_result *result)
 	feed->load_reported[0] = '\0';
 	feed->load_backoff_ms = 0;
 	feed->fresh = result->copy;
+	feed->history.fresh = result->denials;
+	feed->history.fresh_lacks = result->lacks;
 	feed->fresh_identity = result->identity;
 	feed_poll(feed);
 }
@@ -140,7 +163,8 @@ void feed_load_begin(struct feed *feed)
 					 .connect_timeout_ms = feed->config->connect_timeout_ms,
 					 .statement_timeout_ms = feed->config->load_timeout_ms,
 					 .silence_ms = 3 * feed->config->statement_timeout_ms,
-					 .beside = feed->mirror->copy != NULL};
+					 .beside = feed->mirror->copy != NULL,
+					 .denials = feed->config->denials};
 
 	if (feed->reload == FEED_RELOAD_NONE || feed->load || feed->fresh || !feed->following || feed->stopping ||
 	    feed->guard.fault_count > 0 || feed->seen.held_at == 0)
@@ -164,14 +188,16 @@ void feed_want_reload(struct feed *feed, enum feed_reload reload, bool suspect)
 	}
 	feed->count.reloads += feed->mirror->copy != NULL;
 	feed->count.histories += reload == FEED_RELOAD_HISTORY;
+	feed->history.evidence |= reload == FEED_RELOAD_REVOKED;
 	feed->count.forced += reload == FEED_RELOAD_FLOOR;
-	if (reload == FEED_RELOAD_HISTORY)
+	if (reload == FEED_RELOAD_HISTORY || reload == FEED_RELOAD_REVOKED)
 		log_error("database feed: loading anew: %s", feed_reload_line(reload));
 	else if (reload == FEED_RELOAD_FIRST || reload == FEED_RELOAD_WORN)
 		log_info("database feed: loading: %s", feed_reload_line(reload));
 	else
 		log_warning("database feed: loading anew: %s", feed_reload_line(reload));
-	if (!wanted || reload == FEED_RELOAD_HISTORY || reload == FEED_RELOAD_FLOOR)
+	if (!wanted || reload == FEED_RELOAD_HISTORY ||
+	    (reload == FEED_RELOAD_FLOOR && feed->reload != FEED_RELOAD_HISTORY))
 		feed->reload = reload;
 	feed->suspect |= suspect;
 	if (feed->load) {
@@ -182,30 +208,23 @@ void feed_want_reload(struct feed *feed, enum feed_reload reload, bool suspect)
 	feed_load_begin(feed);
 }
 
-void feed_swap(struct feed *feed)
+void feed_swap(struct feed *feed, const struct feed_batch *batch)
 {
-	struct feed_batch *batch = &feed->batch;
 	struct copy *old;
 
-	if (batch->rev > batch->applied)
-		copy_publish(feed->fresh, batch->rev);
-	if (mirror_rev(feed->mirror) > batch->rev && feed->reload != FEED_RELOAD_HISTORY) {
-		/* The log agreed with what was applied, or was not asked; the revision says otherwise. */
-		log_error("database feed: the store is at revision %" PRIu64 ", before the copy's %" PRIu64 ": %s",
-			  batch->rev, mirror_rev(feed->mirror), feed_reload_line(FEED_RELOAD_HISTORY));
-		feed->count.histories++;
-		feed->reload = FEED_RELOAD_HISTORY;
-	}
+	copy_hold(feed->fresh, journal_held(feed->journal));
 	old = mirror_swap(feed->mirror, feed->fresh, batch->sent_at, batch->database_time);
 	feed->fresh = NULL;
-	batch->target = NULL;
 	feed->identity = feed->fresh_identity;
 	feed->reload = FEED_RELOAD_NONE;
 	feed->suspect = false;
+	feed->sure = true;
 	feed->tidying = true;
+	feed_history_swapped(feed);
 	feed_verify_swapped(feed);
 	log_info("database feed: the copy of revision %" PRIu64 " is in place", batch->rev);
-	feed_give_up(feed, old);
+	feed_give_up(feed, old, feed->history.fresh);
+	feed->history.fresh = NULL;
 	if (!feed->ready) {
 		feed->ready = true;
 		feed->callbacks.ready(feed->callbacks.data);

@@ -120,6 +120,8 @@ static int feed_row_key(struct feed *feed, const struct pgfield *fields)
 	struct copy_key_row row;
 	int r = pgrow_key(fields, &row);
 
+	if (r == 0)
+		r = feed_history_row(feed, row.id, copy_key_denial(&row));
 	/* As in the load: rows of a narrowing that is not in force do not count. */
 	if (r == 0 && (row.flags & RULE_NARROWED_PAGES))
 		r = feed_key_pages(feed, fields + PGROW_KEY, &row);
@@ -135,9 +137,14 @@ static int feed_row_remove(struct feed *feed, enum feed_step step, const struct 
 	struct copy *copy = feed->batch.target;
 	keytext_id key;
 	int64_t id;
+	int r;
 
-	if (step == FEED_STEP_KEYS)
-		return pgfield_key_id(changed, &key) ? copy_remove_key(copy, key) : -EBADMSG;
+	if (step == FEED_STEP_KEYS) {
+		if (!pgfield_key_id(changed, &key))
+			return -EBADMSG;
+		r = feed_history_row(feed, key, denial_none());
+		return r < 0 ? r : copy_remove_key(copy, key);
+	}
 	if (!pgfield_int64(changed, &id))
 		return -EBADMSG;
 	switch (step) {

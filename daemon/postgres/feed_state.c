@@ -16,6 +16,8 @@ void feed_trouble(const struct feed *feed, char *out, size_t size)
 		snprintf(out, size, "pepper %u is not the database's", feed->guard.wrong_pepper);
 	else if (feed->seen.reported[0])
 		snprintf(out, size, "no lease: %s", feed->seen.reported);
+	else if (feed->mirror->refused)
+		snprintf(out, size, "the database has lost history: run `apikeyctl history show`");
 	else if (feed->stuck[0])
 		snprintf(out, size, "%s", feed->stuck);
 	else if (feed->reload != FEED_RELOAD_NONE && feed->load_reported[0])

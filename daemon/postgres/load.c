@@ -247,7 +247,8 @@ static int load_begin(struct load *load)
 		copy_new(strtoull(PQgetvalue(result, 0, 2), NULL, 10), strtoull(PQgetvalue(result, 0, 3), NULL, 10),
 			 strtoull(PQgetvalue(result, 0, 4), NULL, 10));
 	PQclear(result);
-	if (r == 0 && !load->copy)
+	load->denials = calloc(1, sizeof(*load->denials));
+	if (r == 0 && (!load->copy || !load->denials || denials_init(load->denials, load->denial_limit) < 0))
 		r = load_fail(load, "no memory for a copy");
 	return r;
 }
@@ -284,12 +285,18 @@ static void load_run(void *data)
 		while (copy_tidy(load->copy, 1 << 16))
 			;
 		load->result.copy = load->copy;
+		load->result.denials = load->denials;
 		load->copy = NULL;
+		load->denials = NULL;
 	}
 	PQfinish(load->pq);
 	load->pq = NULL;
 	copy_free(load->copy);
 	load->copy = NULL;
+	if (load->denials)
+		denials_deinit(load->denials);
+	free(load->denials);
+	load->denials = NULL;
 	load->result.keys = load->keys;
 	load->result.took_ms = load_now_ms() - load->started;
 	uv_async_send(&load->finished);
@@ -361,6 +368,7 @@ struct load *load_start(uv_loop_t *loop, const struct load_settings *settings, l
 	load->connect_timeout_ms = settings->connect_timeout_ms;
 	load->silence_ms = settings->silence_ms;
 	load->beside = settings->beside;
+	load->denial_limit = settings->denials;
 	load->doing = "starting";
 	load->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	session = conninfo_session_sql(settings->role, settings->statement_timeout_ms, NULL);

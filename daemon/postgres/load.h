@@ -28,10 +28,13 @@ struct load_settings { /* all copied */
 	uint32_t statement_timeout_ms; /* of one statement, as the server measures it */
 	uint32_t silence_ms;	       /* a server that sends nothing for so long has gone */
 	bool beside;		       /* another copy is being answered from: that comes first */
+	uint32_t denials;	       /* how many are remembered at most */
 };
 
 struct load_result {
-	struct copy *copy; /* the receiver's; NULL: it failed */
+	struct copy *copy;	 /* the receiver's; NULL: it failed */
+	struct denials *denials; /* of its keys: the receiver's, by malloc */
+	bool lacks;		 /* there are more than are remembered */
 	struct connection_identity identity;
 	uint64_t keys, took_ms;
 	bool cancelled;

@@ -25,6 +25,7 @@ struct load {
 	char *session;
 	uint32_t connect_timeout_ms, silence_ms;
 	bool beside;
+	uint32_t denial_limit;
 	int wake; /* eventfd: readable once cancelled */
 	atomic_bool cancelled;
 	/* the thread's */
@@ -40,6 +41,7 @@ struct load {
 	size_t scratch_cap[4];
 	uint64_t rows, keys, started, said;
 	struct copy *copy;
+	struct denials *denials;
 	uint64_t rev;
 	struct load_result result;
 };

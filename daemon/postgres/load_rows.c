@@ -186,11 +186,23 @@ static int load_narrowing(struct load *load, struct copy_key_row *row)
 	return 0;
 }
 
+static int load_denial(struct load *load, const struct copy_key_row *row)
+{
+	int r = denials_put(load->denials, row->id, copy_key_denial(row));
+
+	if (r != -ENOSPC)
+		return r;
+	load->result.lacks = true;
+	return 0;
+}
+
 static int load_key(struct load *load, const struct pgfield *fields)
 {
 	struct copy_key_row row;
 	int r = pgrow_key(fields, &row);
 
+	if (r == 0)
+		r = load_denial(load, &row);
 	if (r == 0 && (row.flags & (RULE_NARROWED_PAGES | RULE_NARROWED_SCOPES | RULE_NARROWED_NETWORKS)))
 		r = load_narrowing(load, &row);
 	if (r < 0)

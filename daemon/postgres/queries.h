@@ -82,13 +82,18 @@ enum { FEED_CHANGES_MAX = 200000 };
 	" FROM apikeyd.revision r CROSS JOIN LATERAL (SELECT " columns                                                 \
 	" FROM apikeyd.change c WHERE c.txn = r.txn" where " OFFSET 0) AS d WHERE r.rev > $1"
 
-/* floor, current revision, the database's time, is $1 in the log, did the catalog change, how many changes. */
+/* floor, current revision, the database's time, is $1 in the log, did the catalog change, how many changes, WAL written. */
 #define QUERY_HEAD                                                                                                     \
 	"SELECT coalesce((SELECT max(rev) FROM apikeyd.feed_floor), 0), "                                              \
 	"coalesce((SELECT max(rev) FROM apikeyd.revision), 0), clock_timestamp(), "                                    \
 	"EXISTS (SELECT FROM apikeyd.revision WHERE rev = $1), "                                                       \
 	"EXISTS (SELECT" QUERY_AFTER("", " AND c.kind = 'catalog'") "), "                                              \
-	"(SELECT count(*) FROM (SELECT" QUERY_AFTER("", "") " LIMIT " QUERY_CHANGES_MAX " + 1) AS n)"
+	"(SELECT count(*) FROM (SELECT" QUERY_AFTER("", "") " LIMIT " QUERY_CHANGES_MAX " + 1) AS n), "        \
+	"(pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::int8"
+
+/* Does the revision that the daemon, in this life or the one before, had applied stand in the log? Does an older one? */
+#define QUERY_PAST                                                                                                     \
+	"SELECT EXISTS (SELECT FROM apikeyd.revision WHERE rev = $1), EXISTS (SELECT FROM apikeyd.revision WHERE rev < $1)"
 
 #define QUERY_CHANGED(column, kind)                                                                                    \
 	"WITH changed AS (SELECT DISTINCT n." column " FROM (SELECT d." column                                         \

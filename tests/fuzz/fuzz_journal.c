@@ -62,7 +62,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		must(!again.damaged && !again.torn && !again.dropped && again.incomplete == state.incomplete);
 		must_be_same(&state.known, &again.known);
 		must_be_same(&state.held, &again.held);
-		must(again.loss.why == state.loss.why && again.loss.at == state.loss.at);
+		must(again.loss.why == state.loss.why && again.loss.at == state.loss.at &&
+		     again.loss.unsure == state.loss.unsure);
 		must(again.loss.from.rev == state.loss.from.rev && again.loss.to.timeline == state.loss.to.timeline);
 		must(again.position.rev == state.position.rev);
 	}

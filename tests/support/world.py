@@ -316,6 +316,8 @@ class Daemon:
         self.admin_socket = os.path.join(self.dir, "admin.sock")
         self.conf = os.path.join(self.dir, "apikeyd.conf")
         self.pepper_file = os.path.join(self.dir, "pepper")
+        self.state_dir = os.path.join(self.dir, "state")
+        os.mkdir(self.state_dir, 0o700)
         self.log_path = os.path.join(self.dir, "log")
         self.pepper = pepper or secrets.token_hex(32)
         self.env = env or {}
@@ -329,6 +331,7 @@ class Daemon:
             f.write(self.pepper if " " in self.pepper else f"1 {self.pepper}\n")
         self.settings = {"socket.path": self.socket, "admin.path": self.admin_socket,
                          "key.pepper_file": self.pepper_file, "log.level": "debug", "stacks.dir": self.stack_dir,
+                         "state.directory": self.state_dir,
                          "database.conninfo": conninfo or (cluster.dsn("apikeyd") if cluster else
                                                            f"host={self.dir} user=apikeyd dbname=apikeyd")}
         if sanitized(): # whose look for leaks, at the end, is what a filter of system calls is there to prevent

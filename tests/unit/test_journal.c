@@ -289,7 +289,7 @@ static void test_weaker(void **state)
 
 static void tell(struct journal *journal)
 {
-	struct journal_loss loss = {.why = JOURNAL_WHY_LOG, .at = 1234567, .from = here, .to = there};
+	struct journal_loss loss = {.why = JOURNAL_WHY_LOG, .at = 1234567, .unsure = true, .from = here, .to = there};
 
 	journal_know(journal, 1, revoked());
 	journal_know(journal, 2, disabled());
@@ -313,6 +313,7 @@ static void assert_told(const struct journal *journal)
 	assert_int_equal(journal_held(journal)->count, 2);
 	assert_int_equal(loss->why, JOURNAL_WHY_LOG);
 	assert_int_equal(loss->at, 1234567);
+	assert_true(loss->unsure);
 	assert_true(same_place(&loss->from, &here) && same_place(&loss->to, &there));
 	assert_true(same_place(journal_position(journal), &there));
 }

@@ -1,0 +1,568 @@
+#!/usr/bin/env python3
+"""History that the database loses: what a daemon knew as revoked, retired or disabled stays denied until that is accepted.
+
+Real clusters are put back to what they were before, or fail over to a standby that had not come so far, while the daemon
+runs, is stopped, or is killed. And where nothing is lost, what may be undone is followed as ever.
+"""
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+from world import *  # noqa: E402
+
+QUICK = {"database.backoff_min_ms": "20", "database.backoff_max_ms": "200", "database.guard_ms": "200"}
+DENIALS = {"revoked": "revoked_at", "retired": "retired_at", "disabled": "disabled_at"}
+shared = {}
+
+
+class Server(Cluster):
+    """A cluster that can be put back to what it was. Once a process the schema is installed: the others are copies."""
+
+    def __init__(self, settings=None):
+        if "made" not in shared:
+            shared["made"] = None
+            first = Cluster({"wal_level": "replica"}).start()
+            first.install("apikeyd", demo=True)
+            first.stop()
+            shared["made"] = first
+        super().__init__({"wal_level": "replica", **(settings or {})})
+        self._run(["rm", "-r", self.data])
+        self._run(["cp", "-a", shared["made"].data, self.data])
+
+    def save(self, name="saved"):
+        """As a backup of a stopped server."""
+        self.stop()
+        self._run(["cp", "-a", self.data, os.path.join(self.dir, name)])
+        self.start()
+
+    def put_back(self, name="saved", start=True):
+        self.stop("immediate")
+        self._run(["rm", "-r", self.data])
+        self._run(["cp", "-a", os.path.join(self.dir, name), self.data])
+        if start:
+            self.start()
+
+
+class Scene:
+    """A server with the demo world, a daemon, and keys by name."""
+
+    def __init__(self, t, settings=None, server=None, conninfo=None):
+        self.t = t
+        self.server = server or t.keep(Server().start())
+        self.daemon = t.keep(Daemon(self.server, {**QUICK, **(settings or {})}, conninfo=conninfo))
+        self.keys, self.ids = {}, {}
+
+    def mint(self, *names):
+        for name in names:
+            minted = self.daemon.admin("key_mint", kind="organization", org="acme", access="write", name=name)
+            self.keys[name], self.ids[name] = minted["key"], minted["key_id"]
+            self.seen(minted["rev"])
+        return self
+
+    def sql(self, text, *params):
+        return self.server.sql(text, *params)
+
+    def change(self, name, what, server=None):
+        """In one transaction; comes back when the daemon answers from it."""
+        with contextlib.closing((server or self.server).connect(autocommit=False)) as connection:
+            cursor = connection.cursor()
+            cursor.execute(f"update apikeyd.key set {what} where id = %s", (self.ids[name],))
+            cursor.execute("select apikeyd.revision()")
+            rev = cursor.fetchone()[0]
+            connection.commit()
+        self.seen(rev)
+
+    def deny(self, name, how):
+        self.change(name, f"{DENIALS[how]} = now()")
+        self.t.equal(self.ask(name), how, f"{name} before")
+
+    def seen(self, rev):
+        self.daemon.check(make_key("u"), "page:read", "acme", min_rev=rev, deadline_ms=60000)
+        self.t.ok(self.daemon.stats()["rev"] >= rev, "it is applied")
+
+    def ask(self, name):
+        return self.daemon.check(self.keys[name], "page:read", "acme")["reason"]
+
+    def expect(self, what="", **reasons):
+        self.t.equal({name: self.ask(name) for name in reasons}, reasons, what)
+
+    def history(self):
+        return self.daemon.stats()["feed"]["history"]
+
+    def follows(self):
+        wait_until("the feed", lambda: self.daemon.stats()["feed"]["state"] == "following"
+                   and self.daemon.stats()["freshness"]["state"] == "fresh")
+
+    def lost(self, losses=1):
+        """A loss was found, and what came of it is in place."""
+        wait_until("the loss", lambda: self.history()["losses"] == losses and "HISTORY LOST: " in self.daemon.log()
+                   and self.daemon.stats()["feed"]["state"] == "following")
+
+    def again(self, kill=True):
+        """Another life of the daemon."""
+        if kill:
+            self.daemon.kill()
+            self.daemon._admin = None
+        self.daemon.stop()
+        self.daemon.start()
+
+    def shown(self):
+        done = self.daemon.ctl("history", "show", "--json")
+        shown = json.loads(done.stdout)
+        self.t.equal(done.returncode, int(shown["lost"]), "the exit code tells")
+        return {row["key_id"]: (row["kept"], row["database"]) for row in shown["rows"]}, shown
+
+    def accept(self):
+        done = self.daemon.ctl("history", "accept", "--yes")
+        self.t.equal((done.returncode, done.stdout), (0, ""), f"accepted: {done.stderr}")
+        return done
+
+    def verified(self):
+        return self.daemon.ctl("verify-copy").returncode
+
+
+def everything(t, settings=None):
+    """Keys of all kinds, and a server that was put back to before they were denied, not yet started."""
+    s = Scene(t, settings).mint("revoked", "retired", "disabled", "both", "live", "enabled", "old")
+    s.deny("enabled", "disabled")
+    s.deny("old", "revoked")
+    s.server.save()
+    s.follows()
+    s.mint("later")
+    s.deny("revoked", "revoked")
+    s.deny("retired", "retired")
+    s.deny("disabled", "disabled")
+    s.deny("both", "disabled")
+    s.deny("both", "revoked")
+    s.deny("later", "revoked")
+    s.change("enabled", "disabled_at = null")
+    s.expect(enabled="ok", live="ok")
+    return s
+
+
+KEPT = {"revoked": "revoked", "retired": "retired", "disabled": "disabled", "both": "revoked", "live": "ok",
+        "enabled": "disabled", "old": "revoked", "later": "unknown_key"}
+
+
+# ---- a restore ------------------------------------------------------------------------------------------------------
+
+def test_a_restore_while_the_daemon_runs(t):
+    s = everything(t)
+    s.server.put_back()
+    s.lost()
+    s.expect("after the restore", **KEPT)
+    feed = s.daemon.stats()["feed"]
+    t.equal((feed["history_lost"], feed["history"]["lost"], feed["history"]["kept_denied"], feed["history"]["refusing"]),
+            (1, True, 5, False), "counted")
+    rows, shown = s.shown()
+    t.equal(rows, {s.ids["revoked"]: ("revoked", "live"), s.ids["retired"]: ("retired", "live"),
+                   s.ids["disabled"]: ("disabled", "live"), s.ids["both"]: ("revoked", "live"),
+                   s.ids["later"]: ("revoked", "missing")}, "what is kept")
+    t.equal((shown["why"], shown["kept"], shown["whole"], shown["remembered"]), ("log", 5, True, True), "shown")
+    t.ok(shown["from"]["rev"] > shown["to"]["rev"] > 0, "from where to where")
+    log = s.daemon.log()
+    t.equal(log.count("HISTORY LOST: the applied revision"), 2, "told when it is found, and when it is in place")
+    t.contains(log, "apikeyctl history show", "says what to do")
+    t.equal(s.verified(), 0, "what is denied on top is no difference")
+
+    # Restarts, of either kind, forget nothing; changes since are followed.
+    s.again()
+    s.expect("after kill -9", **KEPT)
+    s.again(kill=False)
+    s.expect("after a stop", **KEPT)
+    s.mint("new")
+    s.change("new", "disabled_at = now()")
+    s.change("live", "disabled_at = now()")
+    s.expect(new="disabled", live="disabled")
+    s.change("new", "disabled_at = null")
+    s.change("live", "disabled_at = null")
+    s.change("enabled", "disabled_at = null")
+    s.expect("the new history is followed", new="ok", live="ok", enabled="ok")
+    s.change("disabled", "disabled_at = now()")
+    s.change("disabled", "disabled_at = null")
+    s.expect("what is held is held", disabled="disabled")
+    s.daemon.admin("key_revoke", key_id=s.ids["revoked"])
+    wait_until("the revocation", lambda: s.shown()[0][s.ids["revoked"]] == ("revoked", "revoked"))
+
+
+def test_accepting(t):
+    s = everything(t)
+    s.server.put_back()
+    s.lost()
+    done = s.daemon.ctl("history", "show")
+    t.equal(done.returncode, 1, "something is lost")
+    for part in ("Lost", "Kept denied", "KEY_ID", s.ids["disabled"], "missing"):
+        t.contains(done.stdout, part, "the table")
+    t.contains(done.stderr, "apikeyctl key revoke KEY_ID --yes", "says what to do first")
+    t.contains(done.stderr, "apikeyctl history accept", "and then")
+    t.equal(len(s.daemon.ctl("history", "show", "--limit", "2", "--json").stdout.split("key_id")), 3, "as many as asked for")
+    page = s.daemon.admin("history_show", limit=2)
+    rest = s.daemon.admin("history_show", after=page["next"])
+    t.equal((len(page["rows"]), len(rest["rows"]), rest["next"]), (2, 3, None), "it goes on")
+    done = s.daemon.ctl("history", "accept")
+    t.equal(done.returncode, 2, "it asks")
+    t.contains(done.stderr, "--yes", "or is told")
+    error = t.raises(RpcError, lambda: s.daemon.admin("history_accept", loss=page["loss"] - 1), "another loss")
+    t.equal(error.code, "refused", "none but the one that was shown")
+    s.expect("nothing was accepted", **KEPT)
+
+    s.sql("update apikeyd.key set revoked_at = now() where id = %s", s.ids["revoked"])
+    wait_until("the revocation", lambda: s.shown()[0][s.ids["revoked"]] == ("revoked", "revoked"))
+    t.contains(s.accept().stderr, "accepted: 5 keys", "told")
+    after = {**KEPT, "retired": "ok", "disabled": "ok", "both": "ok"}
+    s.expect("the database's word stands", **after)
+    t.contains(s.daemon.log(), "history accepted: revision", "logged")
+    t.contains(s.daemon.log(), f"history_accept by uid:{os.geteuid()}", "with who did")
+    history = s.history()
+    t.equal((history["lost"], history["kept_denied"], history["accepts"]), (False, 0, 1), "counted")
+    t.equal(s.shown()[1]["lost"], False, "shown")
+    t.equal(s.daemon.ctl("history", "accept", "--yes").returncode, 4, "there is nothing left to accept")
+    wait_until("the journal", lambda: s.history()["journal_writes"] > history["journal_writes"]
+               or s.shown()[1]["remembered"])
+    s.again(kill=False)
+    s.expect("for good", **after)
+    t.equal(s.history()["losses"], 0, "it is this history that goes on")
+    s.change("live", "disabled_at = now()")
+    s.change("live", "disabled_at = null")
+    s.expect(**after)
+
+
+def test_a_restore_while_the_daemon_is_away(t):
+    """The journal is all there is. It was killed right after it had answered."""
+    s = everything(t)
+    s.change("live", "revoked_at = now()")
+    wait_until("the answer", lambda: s.ask("live") == "revoked")
+    s.daemon.kill()
+    s.server.put_back()
+    s.again()
+    s.expect("at the start", **{**KEPT, "live": "revoked"})
+    t.equal((s.history()["losses"], s.history()["kept_denied"]), (1, 6), "counted")
+    t.contains(s.daemon.log(), "HISTORY LOST: ", "loud")
+    # A second loss, to before all of it was made; what was held then is held still.
+    s.change("enabled", "revoked_at = now()")
+    s.again()
+    t.equal(s.history()["losses"], 0, "once")
+    s.server.put_back()
+    s.lost()
+    s.expect("after a second loss", **{**KEPT, "live": "revoked", "enabled": "revoked"})
+    s.accept()
+    s.expect("accepted together", revoked="ok", live="ok", enabled="disabled", old="revoked")
+
+
+def test_a_restore_that_ends_in_force_reload(t):
+    """The log says nothing then: what the server has written says that it is before what it was."""
+    s = everything(t)
+    s.sql("select pg_switch_wal()") # more than the restored one writes in this test
+    s.deny("live", "disabled")
+    s.server.stop("immediate")
+    s.daemon.kill()
+    s.server.put_back()
+    s.sql("select apikeyd.force_reload()")
+    s.again()
+    s.expect("at the start", **{**KEPT, "live": "disabled"})
+    t.equal(s.shown()[1]["why"], "wal", "how it is known")
+    s.accept()
+    # And under a daemon that runs: cut off, so that it sees the end alone.
+    s.server.save()
+    s.follows()
+    s.deny("disabled", "disabled")
+    s.sql("select pg_switch_wal()")
+    s.deny("live", "retired")
+    s.server.put_back(start=False)
+    hidden, s.server.settings["unix_socket_directories"] = s.server.socket_dir, os.path.join(s.server.dir, "hidden")
+    s.server._run(["mkdir", s.server.settings["unix_socket_directories"]])
+    s.server.socket_dir = s.server.settings["unix_socket_directories"]
+    s.server.start()
+    s.sql("select apikeyd.force_reload()")
+    s.server.stop()
+    s.server.socket_dir = s.server.settings["unix_socket_directories"] = hidden
+    s.server.start()
+    s.lost(2)
+    s.expect("after it", disabled="disabled", live="retired")
+
+
+def test_a_revoked_key_that_is_not_revoked(t):
+    """No log tells: the keys themselves do. While it follows, in a reload, and at the start."""
+    s = Scene(t).mint("one", "two", "three", "other")
+    undo = ("alter table apikeyd.key disable trigger key_stays_revoked;"
+            "update apikeyd.key set revoked_at = null, disabled_at = null where id in ('{}');"
+            "alter table apikeyd.key enable always trigger key_stays_revoked;")
+    for name in ("one", "two", "three"):
+        s.deny(name, "revoked")
+    s.deny("other", "disabled")
+    s.sql(undo.format(s.ids["one"]))
+    s.lost()
+    t.equal((s.shown()[1]["why"], s.ask("one"), s.history()["kept_denied"]), ("revoked", "revoked", 1), "while it follows")
+    s.accept()
+    s.expect(one="ok")
+    s.sql(undo.format(s.ids["two"]) + "select apikeyd.force_reload()")
+    s.lost(2)
+    t.equal((s.shown()[1]["why"], s.ask("two")), ("revoked", "revoked"), "in a reload")
+    s.accept()
+    s.daemon.kill()
+    # What a disabled key is, the same loss tells.
+    s.sql(undo.format(f"{s.ids['three']}', '{s.ids['other']}") + "select apikeyd.force_reload()")
+    s.again()
+    s.expect("at the start", three="revoked", other="disabled", one="ok", two="ok")
+    t.equal(s.shown()[1]["why"], "revoked", "at the start")
+
+
+# ---- a failover -----------------------------------------------------------------------------------------------------
+
+def pair(t, settings=None):
+    primary = t.keep(Server().start())
+    standby = t.keep(Standby(primary))
+    standby.start()
+    hosts = f"host={primary.socket_dir},{standby.socket_dir} user=apikeyd dbname=apikeyd"
+    return Scene(t, settings, primary, hosts), standby
+
+
+def caught_up(s, standby):
+    rev = s.sql("select max(rev) from apikeyd.revision")
+    wait_until("the standby", lambda: standby.sql("select max(rev) from apikeyd.revision") == rev)
+
+
+def test_a_failover_to_a_standby_that_lags(t):
+    s, standby = pair(t)
+    s.mint("revoked", "disabled", "live", "before")
+    s.deny("before", "disabled")
+    caught_up(s, standby)
+    standby.stop()
+    s.deny("revoked", "revoked")
+    s.deny("disabled", "disabled")
+    s.change("before", "disabled_at = null")
+    s.server.stop("immediate")
+    standby.settings["hot_standby"] = "on"
+    standby.start()
+    standby.promote()
+    s.lost()
+    s.expect("after the failover", revoked="revoked", disabled="disabled", live="ok", before="disabled")
+    _, shown = s.shown()
+    t.equal((shown["from"]["timeline"], shown["to"]["timeline"], shown["kept"]), (1, 2, 2), "from where to where")
+    s.again()
+    s.expect("after kill -9", revoked="revoked", disabled="disabled", live="ok")
+    s.change("before", "disabled_at = null", standby)
+    s.change("live", "disabled_at = now()", standby)
+    s.expect("the new history is followed", before="ok", live="disabled")
+    s.accept()
+    s.expect("accepted", revoked="ok", disabled="ok", live="disabled")
+
+
+def test_a_failover_that_loses_nothing(t):
+    s, standby = pair(t)
+    s.mint("revoked", "disabled")
+    s.deny("revoked", "revoked")
+    s.deny("disabled", "disabled")
+    caught_up(s, standby)
+    s.server.stop("immediate")
+    standby.promote()
+    wait_until("the new primary", lambda: s.daemon.stats()["feed"]["timeline"] == 2)
+    s.follows()
+    s.change("disabled", "disabled_at = null", standby)
+    s.expect(revoked="revoked", disabled="ok")
+    t.equal((s.history()["lost"], s.daemon.stats()["feed"]["history_lost"]), (False, 0), "nothing is lost")
+    s.again()
+    s.expect(revoked="revoked", disabled="ok")
+    t.equal(s.history()["lost"], False, "nor is it after a restart")
+
+
+def test_a_log_that_does_not_reach_back(t):
+    """Cut above what was applied it says nothing: on another timeline that may be a loss, on the same it is none."""
+    s, standby = pair(t, {"database.trim_ms": "0"})
+    s.mint("disabled", "enabled")
+    s.deny("disabled", "disabled")
+    s.deny("enabled", "disabled")
+    s.daemon.stop()
+    s.sql("update apikeyd.key set disabled_at = null where id = %s", s.ids["enabled"])
+    s.sql("select apikeyd.force_reload()")
+    s.daemon.start()
+    s.expect("the same timeline", disabled="disabled", enabled="ok")
+    t.equal(s.history()["lost"], False, "an ordinary log")
+    s.daemon.stop()
+    s.sql("update apikeyd.key set disabled_at = null where id = %s", s.ids["disabled"])
+    caught_up(s, standby)
+    s.server.stop("immediate")
+    standby.promote()
+    standby.sql("select apikeyd.force_reload()")
+    s.daemon.start()
+    t.equal((s.ask("disabled"), s.shown()[1]["why"]), ("disabled", "timeline"), "nobody knows")
+    s.accept()
+    s.expect(disabled="ok")
+
+
+# ---- refusing -------------------------------------------------------------------------------------------------------
+
+def refuses(s, name="live"):
+    answer = s.daemon.check(s.keys[name], "page:read", "acme")
+    s.t.equal((answer["verdict"], answer["reason"]), ("unavailable", "stale"), "nothing is answered")
+    s.t.ok(answer["retry_after_ms"] > 0, "ask again later")
+
+
+def test_refusing(t):
+    s = everything(t, {"freshness.on_history_loss": "refuse", "freshness.offline_grace": "*=10min"})
+    s.server.put_back()
+    s.lost()
+    refuses(s)
+    refuses(s, "revoked")
+    with contextlib.closing(s.daemon.rpc()) as rpc:
+        t.equal(rpc.call("whoami", s.keys["live"])["reason"], "stale", "whoami")
+        t.equal([a["reason"] for a in rpc.call("check_many", s.keys["live"], [["page:read", "acme"]])], ["stale"])
+        t.ok("server" in rpc.call("hello", {"client": "test", "version": "0"}), "hello is as ever")
+    t.equal((s.history()["refusing"], s.daemon.stats()["freshness"]["state"]), (True, "stale"), "shown")
+    t.contains(s.daemon.log(), "the database has lost history: run `apikeyctl history show`", "told")
+    t.contains(s.daemon.log(), "and nothing is answered", "told")
+    s.again()
+    refuses(s)
+    # It is a setting like any other.
+    s.daemon.settings["freshness.on_history_loss"] = "keep"
+    s.daemon.write_conf()
+    s.daemon.signal(signal.SIGHUP)
+    wait_until("answers", lambda: s.ask("live") == "ok")
+    s.expect("kept", **KEPT)
+    s.daemon.settings["freshness.on_history_loss"] = "refuse"
+    s.daemon.write_conf()
+    s.daemon.signal(signal.SIGHUP)
+    wait_until("refusals", lambda: s.ask("live") == "stale")
+    s.accept()
+    s.expect("accepted", live="ok", revoked="ok", old="revoked")
+    t.equal(s.daemon.stats()["freshness"]["state"], "fresh", "fresh again")
+
+
+def test_more_than_it_remembers(t):
+    """Who cannot tell what was denied does not answer."""
+    s = Scene(t, {"state.denials": "1"}).mint("a", "b", "live")
+    s.server.save()
+    s.follows()
+    s.deny("a", "revoked")
+    t.equal(s.history()["whole"], True, "one it takes")
+    s.deny("b", "revoked")
+    t.equal((s.history()["whole"], s.history()["limit_denials"] > 0), (False, True), "counted")
+    t.contains(s.daemon.log(), "[state] denials = 1 is reached", "told")
+    s.again()
+    t.equal(s.history()["whole"], False, "it says so of itself")
+    s.expect(a="revoked", b="revoked", live="ok")
+    s.server.put_back()
+    s.lost()
+    refuses(s)
+    s.again()
+    refuses(s)
+    s.accept()
+    s.expect(a="ok", live="ok")
+
+
+# ---- where nothing is lost ------------------------------------------------------------------------------------------
+
+def test_what_may_be_undone(t):
+    s = Scene(t).mint("disabled", "retired", "ahead", "revoked", "away")
+    s.deny("disabled", "disabled")
+    s.deny("retired", "retired")
+    s.change("ahead", "retired_at = now() + interval '1 hour'")
+    s.deny("away", "disabled")
+    s.deny("revoked", "revoked")
+    t.equal(s.history()["known_denials"], 5, "known")
+    s.change("disabled", "disabled_at = null")
+    s.change("retired", "retired_at = null")
+    s.change("ahead", "retired_at = null")
+    s.expect(disabled="ok", retired="ok", ahead="ok", revoked="revoked", away="disabled")
+    t.equal(s.history()["known_denials"], 2, "forgotten")
+    s.again()
+    s.expect("after kill -9", disabled="ok", retired="ok", ahead="ok", revoked="revoked", away="disabled")
+    s.daemon.kill()
+    s.sql("update apikeyd.key set disabled_at = null where id = %s", s.ids["away"])
+    s.again()
+    s.expect("undone while it was away", away="ok", revoked="revoked")
+    s.server.stop("immediate")
+    s.server.start()
+    s.change("disabled", "disabled_at = now()")
+    s.sql("select apikeyd.force_reload()")
+    wait_until("the reload", lambda: s.daemon.stats()["feed"]["forced_reloads"] == 1)
+    s.follows()
+    s.change("disabled", "disabled_at = null")
+    s.expect("after a crash and a forced reload", disabled="ok", away="ok", revoked="revoked")
+    history = s.history()
+    t.equal((history["lost"], history["losses"], history["journal_failures"]), (False, 0, 0), "nothing is lost")
+
+
+def test_many_at_once(t):
+    """One write for all keys of a transaction; a load settles them in turns of the loop."""
+    s = Scene(t, {"database.apply_slice": "7"}).mint("one")
+    s.sql("insert into apikeyd.key (id, kind, organization_id, access, hash, pepper_version, revoked_at) "
+          "select lpad(i::text, 10, '0'), 'organization', k.organization_id, 'read', sha256(i::text::bytea), 1, now() "
+          "from generate_series(1, 3000) i, apikeyd.key k")
+    s.mint("two")
+    s.server.save()
+    s.follows()
+    writes = s.history()["journal_writes"]
+    with contextlib.closing(s.server.connect(autocommit=False)) as connection:
+        cursor = connection.cursor()
+        cursor.execute("update apikeyd.key set disabled_at = now() where id not in %s", (tuple(s.ids.values()),))
+        cursor.execute("select apikeyd.revision()")
+        rev = cursor.fetchone()[0]
+        connection.commit()
+    s.seen(rev)
+    t.ok(s.history()["journal_writes"] <= writes + 2, "one write, and one that somebody else may cause")
+    t.equal(s.history()["known_denials"], 3000, "known")
+    s.deny("one", "revoked")
+    s.server.put_back()
+    s.lost()
+    s.expect(one="revoked", two="ok")
+    t.equal(s.history()["kept_denied"], 1, "who is revoked is not disabled less")
+    s.accept()
+    s.again()
+    t.equal((s.ask("one"), s.history()["known_denials"]), ("ok", 3000), "as the database says")
+
+
+# ---- the directory --------------------------------------------------------------------------------------------------
+
+def test_a_directory_that_cannot_be_used(t):
+    server = t.keep(Server().start())
+    good = t.keep(Daemon(server, QUICK))
+
+    def refused(says, prepare=lambda d: None, **settings):
+        d = Daemon(server, {**QUICK, **{name.replace("_", ".", 1): value for name, value in settings.items()}}, start=False)
+        prepare(d)
+        d.start(wait=False)
+        t.equal(d.process.wait(WAIT), 1, "it does not start")
+        t.contains(d.log(), "[state] directory = ", "names the setting")
+        t.contains(d.log(), says, "says why")
+    refused("No such file or directory; make it (systemd does, by StateDirectory=apikeyd)", state_directory="/no/such/place")
+    refused("others may write to it (mode 0777)", lambda d: os.chmod(d.state_dir, 0o777))
+    refused("another apikeyd has it", state_directory=good.state_dir)
+    refused("is no journal of denials; move it away", lambda d: open(
+        os.open(os.path.join(d.state_dir, "denials"), os.O_CREAT | os.O_WRONLY, 0o600), "w").close())
+    t.equal(os.stat(os.path.join(good.state_dir, "denials")).st_mode & 0o777, 0o600, "its own file")
+
+
+def test_no_directory(t):
+    """It says so, and remembers as long as it lives."""
+    s = Scene(t, {"state.directory": ""}).mint("key", "other")
+    t.contains(s.daemon.log(), "warning: journal: [state] directory is empty", "told at the start")
+    s.server.save()
+    s.follows()
+    s.deny("key", "disabled")
+    s.server.put_back()
+    s.lost()
+    s.expect(key="disabled", other="ok")
+    t.equal(s.shown()[1]["remembered"], False, "shown")
+    t.contains(s.daemon.ctl("history", "show").stderr, "does not remember denials over a restart", "told")
+    s.again()
+    s.expect("forgotten", key="ok")
+
+
+def test_no_hash_and_no_key_in_the_journal(t):
+    s = Scene(t).mint("key")
+    s.deny("key", "revoked")
+    with open(os.path.join(s.daemon.state_dir, "denials"), "rb") as f:
+        journal = f.read()
+    hashed = bytes(s.sql("select hash from apikeyd.key")[0][0])
+    t.ok(hashed not in journal and hashed[:8] not in journal and s.keys["key"].encode() not in journal, "ids alone")
+    t.equal((journal[:8], (len(journal) - 16) % 40), (b"apikeydJ", 0), "slots")
+
+
+if __name__ == "__main__":
+    run(globals())
