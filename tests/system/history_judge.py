@@ -8,13 +8,15 @@ What is judged, of each answer:
  - age and state of the copy agree: answers within max_stale, `stale` only beyond it and where grace allows it,
    UNAVAILABLE only for a reason that there is, and in grace of all that the copy does not hold;
  - `min_rev` is kept, and nobody who was waited for answers from before; all pairs of a check_many are of one revision; a daemon's revision does not go back, but where a
-   later branch lost what it had.
+   later branch lost what it had;
+ - what a daemon has answered as revoked, retired or disabled stays so in its answers, in this life and the next ones, where
+   the revision that it answered from was lost since; what it may have known from what was lost may stay so.
 """
 import bisect
 import collections
 import heapq
 
-from history_world import rule
+from history_world import DEAD, rule
 
 
 UNKNOWN = ("unknown_key", "unknown_page") # what a stale copy does not hold may have been made since
@@ -65,6 +67,8 @@ class Judge:
         self.expected = {}                   # (rev, key, scope, page) -> reason: what was worked out lately
         self.count = collections.Counter()
         self.deposed_longest = 0
+        self.denied = {}     # (daemon, key) -> {denial: (time, branch, revision)}, as it last answered
+        self.losing = set()  # branches that are known to lack something that was committed elsewhere
 
     # ---- taking and waiting -----------------------------------------------------------------------------------------
 
@@ -209,9 +213,67 @@ class Judge:
         return reason
 
     def judge_reason(self, batch, item):
-        reason = self.reason_of(item)
-        if item[3]["reason"] != reason:
-            self.fail(batch, item, f"{reason}, by the state at that revision")
+        key, _, _, answer = item
+        reason, kept = self.reason_of(item), self.must_keep(batch, item)
+        if kept or answer["reason"] != reason:
+            self.judge_kept(batch, item, reason, kept)
+        if answer["reason"] in DEAD:
+            self.denied.setdefault((batch.daemon, key.id), {})[answer["reason"]] = (
+                batch.t1, self.past.made[answer["rev"]].branch, answer["rev"])
+
+    # ---- what a lost history must not take back ---------------------------------------------------------------------
+
+    def followed(self, batch, item):
+        """The branches whose primary it may have followed: they see what it answered from."""
+        rev = item[3]["rev"]
+        branch = self.past.made[rev].branch
+        return [b for b in self.past.branches if b.sees(branch, rev) and b.began < batch.t1]
+
+    def must_keep(self, batch, item):
+        """The denials that this daemon has answered from what was lost since, and that nobody undid."""
+        key, rev = item[0], item[3]["rev"]
+        denied = self.denied.get((batch.daemon, key.id))
+        if not denied:
+            return []
+        return [denial for denial, (time, branch, known) in denied.items() if time < batch.t0
+                and not any(b.sees(branch, known) and known <= rev for b in self.followed(batch, item))
+                and not self.may_be_undone(rev, branch, known, (denial, key.id))]
+
+    def may_be_undone(self, rev, branch, known, fact):
+        """Where it was lost, after that; or on a later branch, where the daemon found nothing to hold on to."""
+        if fact[0] == "revoked":
+            return False
+        with self.past.lock:
+            found = list(zip(*self.past.facts.get(fact, ([], [], []))))
+        return any(number == branch and at > known and not value or number != branch and at <= rev and value
+                   for at, number, value in found)
+
+    def may_keep(self, batch, here, fact):
+        """It was so at a time, and history was lost since then."""
+        if here.number not in self.losing and any(
+                not here.sees(txn.branch, rev) and txn.sent < batch.t1 for rev, txn in self.past.made.items()):
+            self.losing.add(here.number)
+        revs, _, values = self.past.facts.get(fact, ([], [], []))
+        return here.number in self.losing and any(
+            value and self.past.made[rev].sent < batch.t1 for rev, value in zip(revs, values))
+
+    def judge_kept(self, batch, item, reason, must):
+        key, scope, page, answer = item
+        with self.past.lock:
+            here = self.followed(batch, item)
+            choices = [{}]
+            for denial in DEAD:
+                fact = (denial, key.id)
+                if denial in must:
+                    choices = [{**held, fact: True} for held in choices]
+                elif any(self.may_keep(batch, branch, fact) for branch in here):
+                    choices += [{**held, fact: True} for held in choices]
+        reasons = [rule(lambda fact, held=held: held.get(fact) or self.past.value(answer["rev"], fact), key, scope, page)
+                   for held in choices]
+        if answer["reason"] not in reasons:
+            self.fail(batch, item, f"{must[0]}, which it had answered before history was lost" if must
+                      else f"{reason}, by the state at that revision")
+        self.count["kept denied after a loss"] += answer["reason"] != reason
 
     # ---- telling ----------------------------------------------------------------------------------------------------
 

@@ -70,8 +70,13 @@ RIGHT = {
     "by what it still committed": [batch(1150, answer("disabled", 1100, 10))],
     "by the new one": [batch(1150, answer("ok", 500, 10))],
     "by the new one, which began while it was out": [batch(990, answer("disabled", 600, 30)),
-                                                     batch(1010, answer("ok", 500, 50), until=1100)],
-    "back to the new one": [batch(650, answer("disabled", 600, 10)), batch(1150, answer("ok", 500, 10))],
+                                                     batch(1010, answer("disabled", 500, 50), until=1100)],
+    "back to the new one": [batch(650, answer("disabled", 600, 10)), batch(1150, answer("disabled", 500, 10))],
+    "back to the new one, of another daemon": [batch(650, answer("disabled", 600, 10), daemon="b"),
+                                               batch(1150, answer("ok", 500, 10))],
+    "kept by who has not said that it knew": [batch(1150, answer("disabled", 500, 10))],
+    "asked before it had answered": [batch(1100, answer("disabled", 1100, 10), until=1160),
+                                     batch(1150, answer("ok", 500, 10))],
     "back, but asked before": [batch(450, answer("disabled", 400, 10)),
                                batch(449, answer("ok", 300, 100), until=460)],
     "by another daemon": [batch(450, answer("disabled", 400, 10)), batch(452, answer("ok", 300, 100), daemon="b")],
@@ -83,6 +88,7 @@ RIGHT = {
     "not loaded": [batch(450, answer("not_loaded", 0, 0)), batch(460, answer("disabled", 400, 5))],
 }
 STATE, FRESH, BACK = "by the state at that revision", "which all could see", "never back"
+KEPT = "which it had answered before history was lost"
 WRONG = {
     "another state": (STATE, batch(250, answer("disabled", 200, 10))),
     "too old for its age": (FRESH, batch(450, answer("ok", 200, 10))),
@@ -97,6 +103,10 @@ WRONG = {
     "back": (BACK, batch(450, answer("disabled", 400, 10)), batch(452, answer("ok", 300, 100))),
     "back to the deposed": (BACK, batch(1250, answer("ok", 1200, 10)), batch(1252, answer("disabled", 1100, 10))),
     "back to what was lost": (BACK, batch(1250, answer("ok", 1200, 10)), batch(1252, answer("disabled", 600, 160))),
+    "forgotten in a lost history": (KEPT, batch(650, answer("disabled", 600, 10)), batch(1150, answer("ok", 500, 10))),
+    "forgotten in a restart": (KEPT, batch(650, answer("disabled", 600, 10)), batch(1150, answer("ok", 500, 10), life=2)),
+    "kept where nothing is lost": (STATE, batch(550, answer("disabled", 500, 10))),
+    "kept as what it never was": (STATE, batch(1150, answer("revoked", 500, 10))),
     "both at once": ("all pairs", batch(450, answer("disabled", 400, 100), answer("ok", 300, 100), many=True)),
     "both at once, by age": ("all pairs", batch(450, answer("disabled", 400, 10), answer("disabled", 400, 11),
                                                 many=True)),
