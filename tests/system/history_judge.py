@@ -235,16 +235,20 @@ class Judge:
         denied = self.denied.get((batch.daemon, key.id))
         if not denied:
             return []
+        here = self.followed(batch, item)
         return [denial for denial, (time, branch, known) in denied.items() if time < batch.t0
-                and not any(b.sees(branch, known) and known <= rev for b in self.followed(batch, item))
-                and not self.may_be_undone(rev, branch, known, (denial, key.id))]
+                and not any(b.sees(branch, known) and known <= rev for b in here)
+                and not self.may_be_undone(here, rev, branch, known, (denial, key.id))]
 
-    def may_be_undone(self, rev, branch, known, fact):
-        """Where it was lost, after that; or on a later branch, where the daemon found nothing to hold on to."""
+    def may_be_undone(self, here, rev, branch, known, fact):
+        """Where it was lost, after that; or here, where the daemon found the database to say the same."""
         if fact[0] == "revoked":
             return False
         with self.past.lock:
             found = list(zip(*self.past.facts.get(fact, ([], [], []))))
+        made = [(at, number) for at, number, value in found if at <= known and self.past.branches[branch].sees(number, at)]
+        if made and any(b.sees(max(made)[1], max(made)[0]) for b in here if not b.sees(branch, known)):
+            return True # what it had answered was not lost itself
         return any(number == branch and at > known and not value or number != branch and at <= rev and value
                    for at, number, value in found)
 

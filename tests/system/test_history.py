@@ -27,13 +27,14 @@ shared = {}
 
 MS = 1000000
 KEY = Key("organization", 0, "00" * 32)
+OTHER = Key("organization", 0, "00" * 32)  # disabled at first, and until 1200 of branch 1
 UNMADE = Key("organization", 0, "00" * 32) # minted by nobody
 OFF, ON = {("disabled", KEY.id): True}, {("disabled", KEY.id): False}
 
 
 def past():
     p = Past()
-    p.begin(1, {("minted", KEY.id): True})
+    p.begin(1, {("minted", KEY.id): True, ("minted", OTHER.id): True, ("disabled", OTHER.id): True})
     p.branches[0].began = 0
     p.branches[0].certain.times[0] = 0
 
@@ -47,7 +48,7 @@ def past():
     p.branches[0].ended = 2000 * MS
     p.branches[1].certain.times[0] = 1001 * MS
     made(0, 1100, {("page", 2): "archived"}) # by the deposed one
-    made(1, 1200, {("page", 0): "active"})
+    made(1, 1200, {("page", 0): "active", ("disabled", OTHER.id): False})
     return p
 
 
@@ -56,8 +57,8 @@ def answer(reason, rev, age, **more):
     return {"verdict": verdict.get(reason, "deny"), "reason": reason, "rev": rev, "age_ms": age, **more}
 
 
-def batch(at, *answers, until=None, life=1, daemon="a", scope="page:read", **more):
-    return Batch(daemon, life, at * MS, (until or at + 1) * MS, [(KEY, scope, 0, a) for a in answers], **more)
+def batch(at, *answers, until=None, life=1, daemon="a", scope="page:read", key=KEY, **more):
+    return Batch(daemon, life, at * MS, (until or at + 1) * MS, [(key, scope, 0, a) for a in answers], **more)
 
 
 RIGHT = {
@@ -74,6 +75,8 @@ RIGHT = {
     "back to the new one": [batch(650, answer("disabled", 600, 10)), batch(1150, answer("disabled", 500, 10))],
     "back to the new one, of another daemon": [batch(650, answer("disabled", 600, 10), daemon="b"),
                                                batch(1150, answer("ok", 500, 10))],
+    "not lost itself, and undone since": [batch(650, answer("disabled", 600, 10), key=OTHER),
+                                          batch(1250, answer("ok", 1200, 10), key=OTHER)],
     "kept by who has not said that it knew": [batch(1150, answer("disabled", 500, 10))],
     "asked before it had answered": [batch(1100, answer("disabled", 1100, 10), until=1160),
                                      batch(1150, answer("ok", 500, 10))],
