@@ -16,11 +16,11 @@ static int64_t host_now_us(void)
 }
 
 /* What is seen of the copy: by scopes that it may still answer, and (`beyond`, where these are not all) by the others. */
-static void look(struct request_core *core, struct request_view *ret, struct request_view *ret_beyond)
+static void look(struct request_core *core, int64_t boot, struct request_view *ret, struct request_view *ret_beyond)
 {
 	enum freshness_state state = FRESHNESS_NOT_LOADED;
 	struct mirror *mirror = core->mirror;
-	int64_t boot = mirror_boot_now(), age;
+	int64_t age;
 
 	*ret = (struct request_view){.copy = mirror->copy, .fault = REASON_NOT_LOADED, .boot = boot};
 	if (mirror->copy) {
@@ -315,7 +315,8 @@ static uint32_t judge(struct request_core *core, struct request_owner *owner, co
 	struct request_view view, beyond;
 	uint32_t waiting_count = 0;
 
-	look(core, &view, &beyond);
+	/* The time of a read is as good as any until its answer, and was looked at already. */
+	look(core, owner->boot_us && !late ? owner->boot_us : mirror_boot_now(), &view, &beyond);
 	for (uint32_t i = 0; i < count; i++) {
 		begin(core, &view, &requests[i], owner, &rpcs[i], late);
 		requests[i].waiting = waiting;

@@ -56,7 +56,8 @@ struct request_owner {
 	bool gids_known;   /* false: they could not be read */
 	const char *stack; /* the one that its socket is bound to; NULL: its own choice */
 
-	uint64_t read_ns; /* uv_hrtime when the bytes of the read in hand came */
+	uint64_t read_ns; /* latency_now when the bytes came that are being taken */
+	int64_t boot_us;  /* at which µs of CLOCK_BOOTTIME they are judged; 0: whenever that is */
 
 	struct request_waiting *waiting; /* list */
 	uint32_t in_flight; /* requests that wait for anything; administration counts its own in here too */

@@ -286,7 +286,7 @@ static void take_out(struct request_core *core, struct request_waiting *waiting)
 /* How long those took whose answers were handed out: one look at the clock for all of them. */
 static void count_answered(struct request_core *core)
 {
-	uint64_t now = core->answered_count > 0 ? uv_hrtime() : 0;
+	uint64_t now = core->answered_count > 0 ? latency_now() : 0;
 
 	for (uint32_t i = 0; i < core->answered_count; i++)
 		latency_add(&core->waited, now - core->scratch->read_ns[i], 1);

@@ -179,7 +179,8 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 	if (n > 0) {
 		uint8_t *data = in_rest ? session->rest.data : all->read_buffer;
 
-		session->owner.read_ns = uv_hrtime();
+		session->owner.read_ns = latency_now();
+		session->owner.boot_us = (int64_t)(session->owner.read_ns / 1000);
 		all->counters.reads++;
 		all->counters.reads_full += (size_t)n == buf->len && !in_rest;
 		all->counters.bytes_in += (uint64_t)n;
@@ -252,6 +253,7 @@ static void on_written(uv_write_t *req, int status)
 		if (session->closing)
 			return;
 	}
+	session->owner.boot_us = 0; /* what was held was read long ago */
 	if (session->held && session_pending(session) < all->config->output_bytes_per_connection / 2 &&
 	    !take(session, session->rest.data, session->rest.len))
 		return;

@@ -29,7 +29,7 @@ static void count_answered(const struct taking *taking)
 	struct session *session = taking->session;
 
 	if (taking->answered > 0)
-		latency_add(&session->all->answered, uv_hrtime() - session->owner.read_ns, taking->answered);
+		latency_add(&session->all->answered, latency_now() - session->owner.read_ns, taking->answered);
 }
 
 static void put_error(struct sessions *all, uint32_t msgid, const struct rpc_error *error)
