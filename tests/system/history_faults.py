@@ -5,6 +5,9 @@ import signal
 import threading
 import time
 
+import psycopg2
+import psycopg2.errors
+
 from history_judge import Violation
 from history_past import Txn, now
 from history_resolver import READ
@@ -155,7 +158,12 @@ class Faults:
         self.fail_over(kill=True)
 
     def switch(self, off):
-        """One more transaction, about a key that no writer touches."""
+        """One more transaction, about a key that no writer touches. Where the turn makes a deadlock of it (40P01), again."""
+        while True:
+            with contextlib.suppress(psycopg2.errors.DeadlockDetected):
+                return self.switch_once(off)
+
+    def switch_once(self, off):
         key = self.play.world.fixed[2]
         txn = Txn(self.stage.branch, "checker", "one of many", {("disabled", key.id): off})
         with contextlib.closing(self.stage.primary.connect(autocommit=False)) as connection:
