@@ -338,8 +338,15 @@ def test_journal_fields(t):
     """A line about a key is found by the key's id; no field of it holds a key."""
     c = running(t)
     minted = json.loads(c.run("apikeyctl", "key", "mint", "--org", "acme", "--json", check=True).stdout)
+    c.write("/etc/apikeyd/stacks/told", "caller required permit\nkey required store\naudit required ledger log=denials\n")
+    systemctl(c, "reload", "apikeyd.service")
     c.run("apikeyctl", "key", "revoke", "--yes", minted["key_id"], check=True)
-    soon("the revocation", lambda: "revoked" in ask(c, "incident:read", key=minted["key"], user="www-data")[1])
+
+    def revoked():
+        done = c.run("apikeyctl", "check", "--stack", "told", "incident:read", "acme", user="www-data",
+                     env={"APIKEY_KEY": minted["key"]})
+        return "revoked" in done.stdout
+    soon("the revocation", revoked)
 
     def entries():
         said = c.journal("--output=json", "--unit=apikeyd.service", f"APIKEYD_KEY_ID={minted['key_id']}")
@@ -352,7 +359,7 @@ def test_journal_fields(t):
     uid = pwd.getpwnam("www-data").pw_uid
     for name, value in (("PRIORITY", "6"), ("SYSLOG_IDENTIFIER", "apikeyd"), ("_TRANSPORT", "journal"),
                         ("APIKEYD_VERDICT", "deny"), ("APIKEYD_CALLER_UID", str(uid)), ("APIKEYD_SCOPE", "incident:read"),
-                        ("APIKEYD_PAGE", "acme"), ("APIKEYD_STACK", "default"),
+                        ("APIKEYD_PAGE", "acme"), ("APIKEYD_STACK", "told"),
                         ("APIKEYD_MODULE", "ledger"), ("APIKEYD_METHOD", "check")):
         t.equal(denied.get(name), value, name)
     t.contains(denied["MESSAGE"], "reason=revoked")
@@ -363,6 +370,8 @@ def test_journal_fields(t):
     log = stats(c)["log"]
     t.ok(log["entries"] > 0, "entries are counted")
     t.equal(log["entries_failed"], 0)
+    os.unlink(c.path("/etc/apikeyd/stacks/told"))
+    systemctl(c, "reload", "apikeyd.service")
 
 
 def test_a_socket_of_no_section(t):
