@@ -169,10 +169,8 @@ static void feed_on_up(void *data)
 	feed_next(feed);
 }
 
-static void feed_on_io(void *data)
+void feed_hear(struct feed *feed, PGconn *pq)
 {
-	struct feed *feed = data;
-	PGconn *pq = connection_pq(feed->link);
 	PGnotify *notify;
 
 	while ((notify = PQnotifies(pq))) {
@@ -180,6 +178,13 @@ static void feed_on_io(void *data)
 		feed->count.notifications++;
 		feed->again = true;
 	}
+}
+
+static void feed_on_io(void *data)
+{
+	struct feed *feed = data;
+
+	feed_hear(feed, connection_pq(feed->link));
 	feed_slice_begin(feed);
 	feed_read(feed);
 	if (connection_pq(feed->link))

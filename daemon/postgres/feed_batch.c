@@ -532,6 +532,9 @@ void feed_read(struct feed *feed)
 			PQclear(result);
 		}
 	}
+	/* The server tells of changes between a poll's last answer and its end: behind what was read just now. */
+	if (pq)
+		feed_hear(feed, pq);
 	if (pq && feed->backlog)
 		feed_pause(feed, false);
 	if (feed->step_count == 0)

@@ -261,6 +261,8 @@ const char *feed_step_name(enum feed_step step);
 void feed_apply(struct feed *feed, const struct feed_batch *batch);
 /* Sends a poll, if one may be sent now; else remembers it. */
 void feed_poll(struct feed *feed);
+/* Takes the notifications that have been read: each asks for another poll. */
+void feed_hear(struct feed *feed, PGconn *pq);
 /* Reads what there is, staging at most `budget` rows. */
 void feed_read(struct feed *feed);
 /* The session is gone: what was under way ends without effect. */

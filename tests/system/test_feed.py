@@ -101,6 +101,27 @@ def test_an_open_transaction_is_unseen_until_commit(t):
     t.ok(answer["rev"] >= rev, "names the revision")
 
 
+def test_a_doorbell_that_rings_during_a_poll(t):
+    """The server tells it with the end of the poll, whose snapshot is older: the next poll comes at once."""
+    w = World(t, {"database.poll_ms": "60s", "freshness.heartbeat_ms": "60s", "freshness.max_stale_ms": "10min",
+                  "freshness.verify_ms": "0", "database.guard_ms": "10min", "database.trim_ms": "0"})
+    key_id = w.mint()["key_id"]
+    for state, reason in (("now()", "disabled"), ("null", "ok")):
+        # It has registered what it applied, and has nothing to ask the server for now.
+        wait_until("its registration", lambda: w.sql(
+            "select d.applied_rev = (select max(rev) from apikeyd.revision) from apikeyd.daemon d") == [(True,)])
+        blocker = w.connect(False)
+        blocker.cursor().execute("lock table apikeyd.feed_floor in access exclusive mode")
+        w.sql("notify apikeyd")  # rings for a poll, which waits, and will bring nothing
+        wait_until("the poll to wait", lambda: w.sql(
+            "select count(*) from pg_locks where relation = 'apikeyd.feed_floor'::regclass and not granted") == [(1,)])
+        w.commit(f"update apikeyd.key set disabled_at = {state} where id = '{key_id}'")
+        blocker.rollback()
+        blocker.close()
+        wait_until("the change", lambda: w.ask()["reason"] == reason, min(WAIT, 30))
+    t.ok(True, "each was seen")
+
+
 def test_the_doorbell_is_faster_than_the_poll(t):
     w = World(t, {"database.poll_ms": "60s", "freshness.max_stale_ms": "10min"})
     key_id = w.mint()["key_id"]
