@@ -181,6 +181,20 @@ def test_all_of_stats_is_there(t):
     t.ok(all(row["help"] for row in rows), "each says what it means, or why it is left out")
 
 
+def test_what_is_written_about(t):
+    """The README and the manual name metrics that there are."""
+    there = set()
+    for row in json.loads(ctl("metrics", "--list", "--json").stdout):
+        there.update((row["metric"] or "") + suffix for suffix in
+                     (("", "_bucket", "_count", "_sum") if row["type"] == "histogram" else ("",)))
+    for name in ("README.md", "client/man/apikeyctl.1.scd"):
+        with open(os.path.join(ROOT, name)) as f:
+            named = set(re.findall(r"\bapikeyd_(?:up|copy|verdicts|limit|verify|feed|request|log|history|ledger)\w*",
+                                   f.read().replace("\\", "")))
+        t.ok(named, name)
+        t.equal(named - there, set(), name)
+
+
 def test_a_real_daemon(t):
     daemon = world(t)
     with contextlib.closing(daemon.rpc()) as rpc:
