@@ -319,6 +319,7 @@ static bool on_stats(void *data, struct arena *arena, struct value *map)
 					.feed = server->feed,
 					.writer = server->writer,
 					.admin = &server->admin,
+					.confine = server->confine,
 					.started_at = server->started_at_clock,
 					.uptime_ms = uv_now(&server->loop) - server->started_at,
 					.reloads = server->reloads,

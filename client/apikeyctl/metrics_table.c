@@ -20,6 +20,13 @@ const struct metric metrics_table[] = {
 	{COUNTER("apikeyd_config_reloads", "Times that the configuration was read again.", "reloads"),
 	 .labels = "outcome=done"},
 	{MORE("reloads_failed", "outcome=failed")},
+	{GAUGE("apikeyd_confine_seccomp", "1 for what is done about system calls, 0 for the others.",
+	       "confine.seccomp"),
+	 .labels = "mode=*", .words = "off|log|enforce"},
+	{GAUGE("apikeyd_confine_landlock_version", "Version of the kernel's landlock that is in force; 0: none.",
+	       "confine.landlock")},
+	{COUNTER("apikeyd_confine_out_of_reach", "What reloads named that the daemon could not reach since its start.",
+		 "confine.out_of_reach")},
 
 	{COUNTER("apikeyd_log_lines", "Lines of the log.", "log.lines_*"), .labels = "level=*"},
 	{COUNTER("apikeyd_log_journal_entries", "Of these, those with fields, for the journal.", "log.entries")},

@@ -18,11 +18,15 @@
 #include "daemon/confine/reach.h"
 #include "daemon/confine/seccomp.h"
 #include "daemon/log.h"
+#include "proto/value.h"
 
 enum { TEXT_SIZE = 256 };
 
 struct confine {
 	struct reach reach;
+	const char *seccomp;   /* what is in force, in the setting's words */
+	unsigned landlock;     /* version; 0: none */
+	uint64_t out_of_reach; /* what reloads asked for in vain */
 };
 
 /* ---- landlock ---- */
@@ -156,6 +160,7 @@ static int begin_landlock(struct confine *confine, const char *path, const struc
 		rc = restrict_files(confine, version, path, config, policy);
 	}
 	if (rc == 0) {
+		confine->landlock = (unsigned)version;
 		needs_each(path, config, policy, on_need_missing, confine);
 		snprintf(told, TEXT_SIZE, "landlock version %d (files%s%s)", version,
 			 confine->reach.any_port ? "" : ", ports", confine->reach.abstract ? "" : ", abstract sockets");
@@ -175,7 +180,7 @@ static int begin_landlock(struct confine *confine, const char *path, const struc
 
 /* ---- seccomp ---- */
 
-static int begin_seccomp(const struct config *config, pid_t broker, char told[TEXT_SIZE])
+static int begin_seccomp(struct confine *confine, const struct config *config, pid_t broker, char told[TEXT_SIZE])
 {
 	const struct seccomp_wish wish = {
 		.only_log = config->seccomp == CONFIG_CONFINE_LOG, .new_code = config->new_code, .broker = broker};
@@ -183,6 +188,7 @@ static int begin_seccomp(const struct config *config, pid_t broker, char told[TE
 	unsigned count = 0;
 	int rc;
 
+	confine->seccomp = "off";
 	snprintf(told, TEXT_SIZE, "seccomp off");
 	if (config->seccomp == CONFIG_CONFINE_OFF) {
 		log_warning("confine: seccomp = off: system calls are not restricted");
@@ -192,6 +198,7 @@ static int begin_seccomp(const struct config *config, pid_t broker, char told[TE
 		names_load();
 	rc = seccomp_enforce(&wish, &count, error, sizeof(error));
 	if (rc == 0) {
+		confine->seccomp = wish.only_log ? "log" : "enforce";
 		snprintf(told, TEXT_SIZE, "seccomp %s, %u system calls%s", wish.only_log ? "logs" : "enforced", count,
 			 wish.new_code ? ", new code allowed" : "");
 		return 0;
@@ -247,7 +254,7 @@ int confine_start(const char *path, const struct config *config, const struct po
 		rc = begin_landlock(confine, path, config, policy, landlock);
 	if (rc == 0) {
 		wrong = seccomp;
-		rc = begin_seccomp(config, broker, seccomp);
+		rc = begin_seccomp(confine, config, broker, seccomp);
 	}
 out:
 	if (rc != 0) {
@@ -311,14 +318,27 @@ static void on_need_checked(void *data, const struct need *need)
 	}
 }
 
-unsigned confine_check(const struct confine *confine, const char *path, const struct config *config,
+unsigned confine_check(struct confine *confine, const char *path, const struct config *config,
 		       const struct policy *policy, char *errors, size_t error_size)
 {
 	struct checking checking = {.confine = confine, .text = errors, .size = error_size};
 
 	errors[0] = '\0';
 	needs_each(path, config, policy, on_need_checked, &checking);
+	confine->out_of_reach += checking.count;
 	return checking.count;
+}
+
+bool confine_stats(const struct confine *confine, struct arena *arena, struct value *map)
+{
+	struct value *own = value_set(arena, map, "confine");
+
+	if (!own)
+		return false;
+	value_map(own);
+	return value_set_text(arena, own, "seccomp", confine->seccomp) &&
+	       value_set_uint(arena, own, "landlock", confine->landlock) &&
+	       value_set_uint(arena, own, "out_of_reach", confine->out_of_reach);
 }
 
 void confine_free(struct confine *confine)

@@ -16,13 +16,17 @@
 #ifndef APIKEYD_DAEMON_CONFINE_CONFINE_H
 #define APIKEYD_DAEMON_CONFINE_CONFINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "daemon/config.h"
 
+struct arena; /* proto/value.h */
 struct confine;
 struct policy;
+struct value;
 
 /*
  * Confines this process. `path`: of the configuration. `broker`: 0: none runs. 0 with *ret, or -errno with one line in
@@ -35,8 +39,11 @@ int confine_start(const char *path, const struct config *config, const struct po
  * Of a configuration that is read again, and its stacks (NULL: without them): how much of what they name is out of
  * reach since the start. A line each in `errors`, which are terminated.
  */
-unsigned confine_check(const struct confine *confine, const char *path, const struct config *config,
+unsigned confine_check(struct confine *confine, const char *path, const struct config *config,
 		       const struct policy *policy, char *errors, size_t error_size);
+
+/* Adds the map `confine` to `map`: what is in force, and what reloads were refused for. False without memory. */
+bool confine_stats(const struct confine *confine, struct arena *arena, struct value *map);
 
 void confine_free(struct confine *confine); /* NULL is fine; what is in force stays */
 

@@ -169,6 +169,7 @@ def test_settings(t):
     d = intruder(t, acts, {"confine.seccomp": "log", "confine.landlock": "off"})
     t.equal([tried(d, name) for name in acts], ["done"] * 4)
     t.contains(d.log(), "seccomp logs")
+    t.equal(d.stats()["confine"]["seccomp"], "log")
     t.equal(status_of(d)["Seccomp"].strip(), "2")
     d = intruder(t, acts, {"confine.seccomp": "off", "confine.landlock": "off"})
     t.equal([tried(d, name) for name in acts], ["done"] * 4)
@@ -200,6 +201,7 @@ def test_a_kernel_that_cannot(t):
     python = ["/usr/bin/python3", "-c", OLD_KERNEL]
     d = intruder(t, passwd, prefix=[*python, "landlock_create_ruleset"])
     t.equal(tried(d, "read"), "done")
+    t.equal(d.stats()["confine"], {"seccomp": "enforce", "landlock": 0, "out_of_reach": 0})
     t.contains(d.log(), "warning: confine: no landlock: Function not implemented")
     t.contains(d.log(), "seccomp enforced")
     t.equal(reload(d), True)
@@ -319,6 +321,7 @@ def test_reload_out_of_reach(t):
     for what in (f"[stacks] dir: {moved}/stacks is", f"[key] pepper_file: {moved}/pepper is", "[database] conninfo: port 7 is"):
         t.contains(told, what + " beyond what the daemon can reach since it was started; that takes a restart")
     t.ok("[confine] read" not in told, "which the next start would read")
+    t.equal(d.stats()["confine"], {"seccomp": "off" if sanitized() else "enforce", "landlock": landlock_version(), "out_of_reach": 3})
     t.contains(told, "going on with the one from before")
     t.equal(tried(d, "thread"), "done")
     d.settings = before
