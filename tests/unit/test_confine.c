@@ -113,7 +113,7 @@ static void test_needs(void **state)
 		    "[database]\nconninfo = host=a,b,/run port=1,2,3 sslrootcert=/t/ca.pem sslcert=relative\n"
 		    "  sslcrldir=/t/crls\n"
 		    "admin_conninfo = host=@abstract sslrootcert=system passfile=/q/pass\n"
-		    "[confine]\nread = /r, /x y\nwrite = /w\nconnect = 389,636\n",
+		    "[state]\ndirectory = /state\n[confine]\nread = /r, /x y\nwrite = /w\nconnect = 389,636\n",
 		    NEEDS_OF_START);
 	assert_string_equal(told.text, "the configuration|fr /c/a.conf\n"
 				       "[stacks] dir|r /s\n"
@@ -126,6 +126,7 @@ static void test_needs(void **state)
 				       "[database] conninfo|port 2\n"
 				       "[database] admin_conninfo: passfile|fr /q/pass\n"
 				       "[database] admin_conninfo|abstract\n"
+				       "[state] directory|rw /state\n"
 				       "[confine] read|r /r\n"
 				       "[confine] read|r /x y\n"
 				       "[confine] write|rw /w\n"
@@ -134,7 +135,7 @@ static void test_needs(void **state)
 	unsetenv("PGPASSFILE");
 	told = tell(
 		"[stacks]\ndir = /s\nmodule_dir = /m\n[key]\npepper_file = /k\n[database]\nconninfo = hostaddr=127.0.0.1\n"
-		"[confine]\nconnect = any\n",
+		"[state]\ndirectory =\n[confine]\nconnect = any\n",
 		NEEDS_OF_START);
 	assert_string_equal(told.text, "the configuration|fr /c/a.conf\n"
 				       "[stacks] dir|r /s\n"
