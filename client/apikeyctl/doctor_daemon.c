@@ -210,6 +210,26 @@ static void freshness_tell(struct doctor *doctor, const struct value *stats)
 			    "%s: confirmed %llu ms ago (%s, %s)", state, age, doing, server);
 }
 
+/* Nothing where the daemon is older than that. */
+static void history_tell(struct doctor *doctor, const struct value *stats)
+{
+	const struct value *history = value_get(value_get(stats, "feed"), "history");
+	unsigned long long kept = value_as_uint(value_get(history, "kept_denied"), 0);
+	unsigned long long known = value_as_uint(value_get(history, "known_denials"), 0);
+
+	if (!history)
+		return;
+	if (value_as_bool(value_get(history, "lost"), false))
+		doctor_tell(doctor, "history", FINDING_FAILED, "apikeyctl history show says what to do",
+			    "the database has lost history: %llu keys are kept denied%s", kept,
+			    value_as_bool(value_get(history, "refusing"), false) ? ", and nothing is answered" : "");
+	else if (!value_as_bool(value_get(history, "whole"), true))
+		doctor_tell(doctor, "history", FINDING_WARNING, "raise [state] denials",
+			    "%llu denials are remembered, and there are more", known);
+	else
+		doctor_tell(doctor, "history", FINDING_OK, NULL, "nothing is lost, %llu denials are known", known);
+}
+
 void doctor_daemon(struct doctor *doctor)
 {
 	char why[TALK_WHY_SIZE] = "";
@@ -238,6 +258,7 @@ void doctor_daemon(struct doctor *doctor)
 	doctor_tell(doctor, "hello", FINDING_OK, NULL, "apikeyd %s answers, pid %d, user %s",
 		    value_as_text(value_get(stats, "version"), "?"), (int)doctor->pid, doctor->user);
 	freshness_tell(doctor, stats);
+	history_tell(doctor, stats);
 	talk_close(&talk);
 }
 

@@ -201,6 +201,9 @@ def test_accepting(t):
     t.contains(done.stderr, "apikeyctl key revoke KEY_ID --yes", "says what to do first")
     t.contains(done.stderr, "apikeyctl history accept", "and then")
     t.equal(len(s.daemon.ctl("history", "show", "--limit", "2", "--json").stdout.split("key_id")), 3, "as many as asked for")
+    found = json.loads(s.daemon.ctl("doctor", "--config", s.daemon.conf, "--json").stdout)
+    t.equal([(f["state"], f["seen"]) for f in found if f["name"] == "history"],
+            [("failed", "the database has lost history: 5 keys are kept denied")], "doctor finds it")
     page = s.daemon.admin("history_show", limit=2)
     rest = s.daemon.admin("history_show", after=page["next"])
     t.equal((len(page["rows"]), len(rest["rows"]), rest["next"]), (2, 3, None), "it goes on")
