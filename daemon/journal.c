@@ -315,6 +315,11 @@ const struct journal_counts *journal_counts(const struct journal *journal)
 	return &journal->counts;
 }
 
+bool journal_is_written(const struct journal *journal)
+{
+	return !journal->on_disk || (journal->queue.len == 0 && !journal->remark && !journal->writing);
+}
+
 const char *journal_trouble(const struct journal *journal)
 {
 	return journal->trouble;

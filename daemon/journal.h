@@ -77,6 +77,8 @@ const char *journal_directory(const struct journal *journal); /* "": in memory o
 const struct journal_counts *journal_counts(const struct journal *journal);
 const char *journal_why_word(enum journal_why why); /* "log", "timeline", … */
 const char *journal_why_line(enum journal_why why); /* for people */
+/* Nothing that was said waits to be written. */
+bool journal_is_written(const struct journal *journal);
 /* What the last write failed with, "" since one did not. */
 const char *journal_trouble(const struct journal *journal);
 

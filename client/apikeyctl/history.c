@@ -1,6 +1,7 @@
 /* history: what the daemon keeps denied since the database has lost history, and accepting that. */
 #include <inttypes.h>
 #include <string.h>
+#include <time.h>
 
 #include "client/apikeyctl/args.h"
 #include "client/apikeyctl/jsonout.h"
@@ -8,6 +9,8 @@
 #include "client/apikeyctl/show.h"
 #include "client/apikeyctl/talk.h"
 #include "client/apikeyctl/text.h"
+
+enum { HISTORY_LOOK_MS = 20, HISTORY_LOOKS = 250 };
 
 static const char *history_place(struct arena *arena, const struct value *position)
 {
@@ -157,6 +160,25 @@ static int history_show_run(struct ctl *ctl, const struct args *args)
 	return code ? code : lost ? CTL_DENY : CTL_DONE;
 }
 
+/* It stands at once; that it does so after a restart is certain when the disk has it. */
+static int history_written(struct talk *talk, const struct value **ret)
+{
+	const struct timespec pause = {.tv_nsec = HISTORY_LOOK_MS * 1000000};
+	int code = CTL_DONE;
+
+	for (unsigned looks = 0; !code && !value_as_bool(value_get(*ret, "written"), true); looks++) {
+		if (looks == HISTORY_LOOKS) {
+			ctl_note(talk->ctl,
+				 "it is not written yet: after a restart of the daemon it may have to be accepted "
+				 "again; see its log");
+			break;
+		}
+		nanosleep(&pause, NULL);
+		code = talk_run(talk, "history_show", NULL, ret);
+	}
+	return code;
+}
+
 static int history_accept_run(struct ctl *ctl, const struct args *args)
 {
 	const struct value *answer = NULL;
@@ -187,6 +209,8 @@ static int history_accept_run(struct ctl *ctl, const struct args *args)
 			   kept);
 	if (!code)
 		code = talk_run(&talk, "history_accept", &map, &answer);
+	if (!code)
+		code = history_written(&talk, &answer);
 	if (!code && ctl->json)
 		code = jsonout_show(ctl, answer);
 	else if (!code)

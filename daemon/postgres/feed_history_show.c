@@ -110,6 +110,7 @@ bool feed_history_show(const struct feed *feed, struct arena *arena, struct valu
 	    !value_set_bool(arena, map, "refusing", feed->mirror->refused) ||
 	    !value_set_bool(arena, map, "remembered",
 			    *journal_directory(feed->journal) && !*journal_trouble(feed->journal)) ||
+	    !value_set_bool(arena, map, "written", journal_is_written(feed->journal)) ||
 	    !value_set_bool(arena, map, "whole", journal_is_whole(feed->journal)) ||
 	    !value_set_uint(arena, map, "known", journal_known(feed->journal)->count) ||
 	    !value_set_uint(arena, map, "kept", journal_held(feed->journal)->count))

@@ -326,9 +326,12 @@ static void test_it_remembers(void **state)
 	(void)state;
 	journal = opened(LIMIT);
 	assert_false(journal_sync(journal, on_synced, NULL)); /* nothing to say */
+	assert_true(journal_is_written(journal));
 	tell(journal);
 	assert_told(journal);
+	assert_false(journal_is_written(journal));
 	assert_int_equal(synced(journal), 0);
+	assert_true(journal_is_written(journal));
 	assert_return_code(stat(path(), &st), errno);
 	assert_int_equal(st.st_mode & 07777, 0600);
 	killed(journal);
