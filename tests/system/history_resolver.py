@@ -81,6 +81,9 @@ class Resolver(threading.Thread):
                 self.settle(wanted[number], xid, rev, seen, number in certain, last or wanted[number].pid not in alive)
 
     def settle(self, txn, xid, rev, seen, certain, over):
+        with self.past.lock:
+            if txn not in self.past.unresolved: # known since, by who emptied the log
+                return
         if rev is not None:
             self.past.resolve(txn, rev, seen)
         elif xid is not None:
