@@ -258,12 +258,14 @@ def test_first_start(t):
     version = pg_bin("postgres").split("/")[4]
     c.run("pg_createcluster", version, "main", "-o", "fsync=off", "--", "-N", check=True)
     c.run("systemctl", "start", f"postgresql@{version}-main.service", check=True)
-    c.run("sh", "-c", 'umask 077; echo "1 $(openssl rand -hex 32)" > /etc/apikeyd/pepper', check=True)
+    done = c.run("apikeyctl", "setup")
+    t.equal((done.returncode, os.path.exists(c.path("/etc/apikeyd/pepper"))), (2, False), "it does nothing that nobody agreed to")
+    done = c.run("apikeyctl", "setup", "--yes")
+    t.equal(done.returncode, 0, done.stdout + done.stderr)
+    t.equal([line.split()[1] for line in done.stdout.splitlines() if line.startswith("done")],
+            ["database", "schema", "login", "pepper", "pepper"], "what was not there")
+    t.contains(done.stderr, "next: systemctl enable --now apikeyd.service")
     as_postgres = ("runuser", "-u", "postgres", "--")
-    c.run(*as_postgres, "createdb", "apikeyd", check=True)
-    c.run(*as_postgres, "env", "PGDATABASE=apikeyd", "apikeyctl", "db", "install", check=True)
-    psql(c, "create role apikeyd login noinherit")
-    psql(c, "grant apikeyd_check, apikeyd_admin to apikeyd")
     c.run(*as_postgres, "psql", "-X", "-q", "-d", "apikeyd", "-f", "-", check=True,
           stdin=open(os.path.join(ROOT, "sql/demo/world.sql")).read())
     t.equal(c.run("apikeyd", "--test").stdout, "/etc/apikeyd/apikeyd.conf: fine\n", "by hand, as root")
@@ -278,6 +280,28 @@ def test_first_start(t):
     t.equal(ask(c, user="www-data")[0], 0)
     soon("readiness", lambda: c.show("apikeyd.service", "ActiveState") == "active")
     t.equal(c.show("apikeyd.service", "NRestarts"), "0")
+
+
+def doctor(c, *argv):
+    """{name: row} of what the doctor finds in there."""
+    return {row["name"]: row for row in json.loads(c.run("apikeyctl", "doctor", "--json", *argv).stdout)}
+
+
+def test_doctor(t):
+    """All is well as it was set up, seen by root; what of the units is not, is said."""
+    c = running(t)
+    soon("freshness", lambda: doctor(c)["freshness"]["state"] == "ok")
+    rows = doctor(c)
+    t.equal([row for row in rows.values() if row["state"] != "ok"], [])
+    t.equal([name for name in rows if name.startswith("unit")], [f"unit {unit}" for unit in UNITS])
+    c.run("systemctl", "disable", "apikeyd-admin.socket", check=True)
+    t.equal(doctor(c)["unit apikeyd-admin.socket"]["state"], "warning")
+    c.run("systemctl", "enable", "apikeyd-admin.socket", check=True)
+    systemctl(c, "stop", *UNITS)
+    rows = doctor(c)
+    t.equal([rows[name]["state"] for name in ("socket", "hello", "unit apikeyd.service")], ["failed", "failed", "warning"], rows)
+    systemctl(c, "start", "apikeyd.service")
+    t.equal(ask(c)[0], 0)
 
 
 def test_passed_sockets(t):

@@ -189,8 +189,6 @@ class Patient:
 
     def __init__(self, t, settings=None, **more):
         self.cluster = t.keep(Cluster().start().install(demo=True))
-        self.state = os.path.join(new_dir("state"), "state")
-        os.mkdir(self.state, 0o700)
         self.daemon = t.keep(Daemon(self.cluster, settings=settings, **more))
         # So that the database knows the pepper; and the daemon has seen that.
         key = self.daemon.admin("key_mint", kind="organization", org="acme", access="read")
@@ -226,7 +224,7 @@ def finds(t, p, name, seen, advice, *argv, state="failed", **more):
 def test_doctor_finds_all_well(t):
     p = Patient(t)
     rows = p.look()
-    bad = [row for row in rows.values() if row["state"] != "ok" and row["name"] not in ("state directory", "units")
+    bad = [row for row in rows.values() if row["state"] != "ok" and row["name"] != "units"
            and not row["name"].startswith("unit ")]
     t.equal(bad, [])
     with open(os.path.join(ROOT, "client", "man", "apikeyctl.1.scd")) as f:
@@ -301,6 +299,53 @@ def test_doctor_descriptors(t):
     p.daemon.settings["limits.connections"] = "500"
     p.daemon.write_conf()
     finds(t, p, "descriptors", "may open 512 files, and limits.connections = 500 needs 564", "raise LimitNOFILE=")
+
+
+def test_doctor_state_directory(t):
+    p = Patient(t)
+
+    def name(path):
+        p.daemon.settings["state.directory"] = path
+        p.daemon.write_conf()
+    t.equal(p.state_of("state directory"), "ok")
+    name("/proc")
+    finds(t, p, "state directory", "/proc: no space is left", "make room")
+    name("/nowhere/at/all")
+    finds(t, p, "state directory", "No such file or directory", "the unit makes it", state="warning")
+    name("")
+    finds(t, p, "state directory", "is forgotten with a restart", "name one", state="warning")
+    if os.geteuid() == 0:
+        name(p.daemon.state_dir)
+        os.chown(p.daemon.state_dir, pwd.getpwnam(NOBODY).pw_uid, -1)
+        finds(t, p, "state directory", "belongs to uid", "give it to the daemon's user")
+        os.chown(p.daemon.state_dir, 0, -1)
+        t.equal(p.state_of("state directory"), "ok")
+
+
+def test_doctor_history(t):
+    """A database that is put back to what it was has forgotten a revocation, and the daemon has not."""
+    p = Patient(t)
+    c, saved = p.cluster, os.path.join(p.cluster.dir, "saved")
+    made = p.daemon.admin("key_mint", kind="organization", org="acme", access="read")
+    p.daemon.check(made["key"], "incident:read", "acme", min_rev=made["rev"], deadline_ms=20000)
+    t.equal(p.state_of("history"), "ok")
+    c.stop()
+    c._run(["cp", "-a", c.data, saved])
+    c.start()
+    with contextlib.closing(c.connect(autocommit=False)) as connection:
+        cursor = connection.cursor()
+        cursor.execute("update apikeyd.key set revoked_at = now() where id = %s", (made["key_id"],))
+        cursor.execute("select apikeyd.revision()")
+        rev = cursor.fetchone()[0]
+        connection.commit()
+    wait_until("the daemon to know", lambda: p.daemon.check(made["key"], "incident:read", "acme", min_rev=rev,
+                                                            deadline_ms=20000)["reason"] == "revoked")
+    c.stop("immediate")
+    c._run(["rm", "-r", c.data])
+    c._run(["mv", saved, c.data])
+    c.start()
+    p.until("history", "failed")
+    finds(t, p, "history", "the database has lost history: 1 keys are kept denied", "apikeyctl history show")
 
 
 def test_doctor_pepper(t):
