@@ -139,7 +139,7 @@ CREATE TABLE apikeyd.ledger_event (
 ) PARTITION BY RANGE (at);
 CREATE INDEX ledger_event_at ON apikeyd.ledger_event (at);
 CREATE INDEX ledger_event_key ON apikeyd.ledger_event (key_id, at) WHERE key_id IS NOT NULL;
-CREATE INDEX ledger_event_use ON apikeyd.ledger_event (key_id, scope, page, at) WHERE verdict = 'allow';
+CREATE INDEX ledger_event_use ON apikeyd.ledger_event (key_id, scope, page, at) WHERE verdict = 'allow' AND NOT explain;
 COMMENT ON TABLE apikeyd.ledger_event IS 'Verdicts one by one: denials of proven keys and faults up to a rate, and what a stack records in full. Read the view apikeyd.verdicts.';
 COMMENT ON COLUMN apikeyd.ledger_event.chain IS 'The chain.';
 COMMENT ON COLUMN apikeyd.ledger_event.batch IS 'The batch.';
@@ -183,7 +183,7 @@ CREATE TABLE apikeyd.ledger_rollup (
 ) PARTITION BY RANGE (minute);
 CREATE INDEX ledger_rollup_use ON apikeyd.ledger_rollup (key_id, scope, page, last_at) WHERE verdict = 'allow';
 CREATE INDEX ledger_rollup_last ON apikeyd.ledger_rollup (key_id, last_at) WHERE verdict = 'allow';
-CREATE INDEX ledger_rollup_refused ON apikeyd.ledger_rollup (minute) WHERE verdict <> 'allow';
+CREATE INDEX ledger_rollup_refused ON apikeyd.ledger_rollup (key_id, minute) WHERE verdict <> 'allow';
 COMMENT ON TABLE apikeyd.ledger_rollup IS 'Verdicts counted by the minute. The same minute may stand here several times: sum them. Read the view apikeyd.verdicts.';
 
 CREATE TABLE apikeyd.ledger_hour (
@@ -193,7 +193,7 @@ ALTER TABLE apikeyd.ledger_hour RENAME COLUMN minute TO hour;
 ALTER TABLE apikeyd.ledger_hour ADD PRIMARY KEY (chain, batch, n, hour);
 CREATE INDEX ledger_hour_use ON apikeyd.ledger_hour (key_id, scope, page, last_at) WHERE verdict = 'allow';
 CREATE INDEX ledger_hour_last ON apikeyd.ledger_hour (key_id, last_at) WHERE verdict = 'allow';
-CREATE INDEX ledger_hour_refused ON apikeyd.ledger_hour (hour) WHERE verdict <> 'allow';
+CREATE INDEX ledger_hour_refused ON apikeyd.ledger_hour (key_id, hour) WHERE verdict <> 'allow';
 COMMENT ON TABLE apikeyd.ledger_hour IS 'Verdicts counted by the hour: what compaction makes of minutes.';
 
 CREATE TABLE apikeyd.ledger_day (
@@ -203,7 +203,7 @@ ALTER TABLE apikeyd.ledger_day RENAME COLUMN hour TO day_of;
 ALTER TABLE apikeyd.ledger_day ADD PRIMARY KEY (chain, batch, n, day_of);
 CREATE INDEX ledger_day_use ON apikeyd.ledger_day (key_id, scope, page, last_at) WHERE verdict = 'allow';
 CREATE INDEX ledger_day_last ON apikeyd.ledger_day (key_id, last_at) WHERE verdict = 'allow';
-CREATE INDEX ledger_day_refused ON apikeyd.ledger_day (day_of) WHERE verdict <> 'allow';
+CREATE INDEX ledger_day_refused ON apikeyd.ledger_day (key_id, day_of) WHERE verdict <> 'allow';
 COMMENT ON TABLE apikeyd.ledger_day IS 'Verdicts counted by the day: what compaction makes of hours.';
 
 DO $$

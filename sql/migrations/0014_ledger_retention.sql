@@ -54,9 +54,13 @@ AS $$
     UNION ALL
     SELECT k.kind, k.tbl, (k.older AT TIME ZONE 'UTC')::date FROM keep k
     WHERE k.tbl = 'batch' AND EXISTS (SELECT FROM apikeyd.ledger_prunable((k.older AT TIME ZONE 'UTC')::date::timestamp AT TIME ZONE 'UTC'))
-  ) AS d ORDER BY d.day, d.tbl
+    UNION ALL
+    -- Last of all: where nobody asks anything for long, administration is to be sealed all the same.
+    SELECT 'rows', NULL, NULL WHERE EXISTS (
+      SELECT FROM apikeyd.ledger_unsealed u JOIN apikeyd.ledger_admin a ON a.id = u.first_id WHERE a.at < clock_timestamp() - interval '1 min')
+  ) AS d ORDER BY d.day NULLS LAST, d.tbl
 $$;
-COMMENT ON FUNCTION apikeyd.ledger_due() IS 'What is to be compacted or pruned by the settings, the oldest first: a daemon makes a batch of one at a time. Where one fails because it is not as its parts say (XX001), it goes on with the next.';
+COMMENT ON FUNCTION apikeyd.ledger_due() IS 'What is to be compacted or pruned by the settings, the oldest first: a daemon makes a batch of one at a time. Where one fails because it is not as its parts say (XX001), it goes on with the next. Last, kind rows: administration waits for a batch to seal it, and an empty one does.';
 
 CREATE FUNCTION apikeyd.ledger_take(tbl text, day date, chain uuid, batch bigint) RETURNS text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
