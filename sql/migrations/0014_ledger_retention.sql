@@ -57,7 +57,7 @@ AS $$
     UNION ALL
     -- Last of all: where nobody asks anything for long, administration is to be sealed all the same.
     SELECT 'rows', NULL, NULL WHERE EXISTS (
-      SELECT FROM apikeyd.ledger_unsealed u JOIN apikeyd.ledger_admin a ON a.id = u.first_id WHERE a.at < clock_timestamp() - interval '1 min')
+      SELECT FROM apikeyd.ledger_unsealed u JOIN apikeyd.ledger_admin a ON a.id BETWEEN u.first_id AND u.last_id AND a.txn = u.txn WHERE a.at < clock_timestamp() - interval '1 min')
   ) AS d ORDER BY d.day NULLS LAST, d.tbl
 $$;
 COMMENT ON FUNCTION apikeyd.ledger_due() IS 'What is to be compacted or pruned by the settings, the oldest first: a daemon makes a batch of one at a time. Where one fails because it is not as its parts say (XX001), it goes on with the next. Last, kind rows: administration waits for a batch to seal it, and an empty one does.';
