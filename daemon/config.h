@@ -85,6 +85,15 @@ struct config {
 	/* [state] */
 	char *state_dir;  /* /var/lib/apikeyd; empty: what is to be remembered is in memory only */
 	uint32_t denials; /* 1000000: keys that are denied for their own sake, and remembered */
+	/* [ledger] */
+	uint32_t ledger_spool_bytes;	    /* 67108864 */
+	uint32_t ledger_flush_ms;	    /* 10000: between two batches */
+	uint32_t ledger_batch_rows;	    /* 10000: of a batch at most */
+	uint32_t ledger_sync_ms;	    /* 1000: how often the spool is brought to the disk; 0: never */
+	uint32_t ledger_anchor_ms;	    /* 600000: between two anchors in the log */
+	uint32_t ledger_events_per_second;  /* 100: of one caller and reason */
+	uint32_t ledger_sources_per_minute; /* 1000: addresses of keys that were not proven */
+	uint32_t ledger_denials_per_minute; /* 1000: of scopes and pages */
 	/* [key] */
 	char *brand;	   /* "ak" */
 	char *pepper_file; /* credential:pepper */

@@ -15,6 +15,7 @@
 enum { PEPPER_LEN = 32, PEPPERS_MAX = 64, FILE_MAX = 32768 };
 
 static const char check_label[] = "apikeyd pepper check v1";
+static const char mac_label[] = "apikeyd ledger mac v1";
 
 struct secret {
 	uint8_t proof_key[crypto_shorthash_siphashx24_KEYBYTES];
@@ -252,6 +253,19 @@ bool secret_hash(const struct secret *secret, uint16_t version, const void *text
 bool secret_check_value(const struct secret *secret, uint16_t version, uint8_t ret[SECRET_HASH_LEN])
 {
 	return secret_hash(secret, version, check_label, sizeof(check_label) - 1, ret);
+}
+
+bool secret_ledger_mac(const struct secret *secret, uint16_t version, const uint8_t head[SECRET_HASH_LEN],
+		       uint8_t ret[SECRET_HASH_LEN])
+{
+	uint8_t key[crypto_auth_hmacsha256_KEYBYTES];
+	bool held;
+
+	_Static_assert(sizeof(key) == SECRET_HASH_LEN && crypto_auth_hmacsha256_BYTES == SECRET_HASH_LEN, "256 bits");
+	held = secret_hash(secret, version, mac_label, sizeof(mac_label) - 1, key) &&
+	       crypto_auth_hmacsha256(ret, head, SECRET_HASH_LEN, key) == 0;
+	sodium_memzero(key, sizeof(key));
+	return held;
 }
 
 void secret_proof(const struct secret *secret, const void *text, size_t len, uint8_t ret[SECRET_PROOF_LEN])

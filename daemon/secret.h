@@ -39,6 +39,12 @@ bool secret_hash(const struct secret *secret, uint16_t version, const void *text
 		 uint8_t ret[SECRET_HASH_LEN]);
 /* What the database stores to know a pepper again without knowing it. */
 bool secret_check_value(const struct secret *secret, uint16_t version, uint8_t ret[SECRET_HASH_LEN]);
+/*
+ * What a daemon signs the head of a batch of the ledger with: HMAC-SHA-256 under a key that is made of the pepper, and
+ * so not in the database. False where the version is not held.
+ */
+bool secret_ledger_mac(const struct secret *secret, uint16_t version, const uint8_t head[SECRET_HASH_LEN],
+		       uint8_t ret[SECRET_HASH_LEN]);
 /* The remembered proof; never all zero. */
 void secret_proof(const struct secret *secret, const void *text, size_t len, uint8_t ret[SECRET_PROOF_LEN]);
 /* Constant time: no branch, and no more than the two words. */

@@ -9,6 +9,7 @@
 #include <uv.h>
 
 #include "daemon/admin/admin.h"
+#include "daemon/audit/flush.h"
 #include "daemon/broker.h"
 #include "daemon/confine/confine.h"
 #include "daemon/freshness.h"
@@ -37,6 +38,9 @@ struct server {
 	struct secret *secret;
 	struct mirror mirror;
 	struct journal *journal;
+	struct spool *spool;
+	struct rollup *rollup;
+	struct flush *flush;
 	struct freshness freshness;
 	struct feed *feed;
 	struct writer *writer;
@@ -44,7 +48,7 @@ struct server {
 	struct request_core core;
 	struct sessions sessions;
 	struct listeners listeners;
-	struct apikeyd_host host;
+	struct ledger_host host;
 	struct policy_host policy_host;
 	struct confine *confine;
 	uv_signal_t term, interrupt, hangup;
@@ -54,7 +58,8 @@ struct server {
 	uint64_t started_at_clock; /* seconds since 1970 UTC */
 	uint64_t reloads, reloads_failed, starts_without_copy;
 	bool config_wrong; /* what the last reload found */
-	bool stopping, sessions_empty, writer_stopped, feed_stopping;
+	bool stopping, sessions_empty, writer_stopped, flush_stopping;
+	uint64_t stop_by; /* loop ms */
 	int code;
 };
 
@@ -70,12 +75,23 @@ static void log_lines(char *lines)
 
 /* ---- stop ---- */
 
+static void on_flush_stopped(void *data)
+{
+	struct server *server = data;
+
+	feed_stop(server->feed);
+}
+
+/* All answers are given: what they were is recorded, as far as the time allows, and then the rest ends. */
 static void end_if_idle(struct server *server)
 {
-	if (!server->sessions_empty || !server->writer_stopped || server->feed_stopping)
+	uint64_t now = uv_now(&server->loop);
+
+	if (!server->sessions_empty || !server->writer_stopped || server->flush_stopping)
 		return;
-	server->feed_stopping = true;
-	feed_stop(server->feed);
+	server->flush_stopping = true;
+	flush_stop(server->flush, server->stop_by > now ? (uint32_t)(server->stop_by - now) : 0, on_flush_stopped,
+		   server);
 }
 
 /* The loop ends when nothing is left in it. */
@@ -125,6 +141,7 @@ static void on_stop_timeout(uv_timer_t *timer)
 		log_warning("%u connections had not come to their end after limits.stop_ms", server->sessions.count);
 	request_finish(&server->core);
 	sessions_abort(&server->sessions);
+	flush_hurry(server->flush);
 }
 
 static void stop(struct server *server)
@@ -134,6 +151,7 @@ static void stop(struct server *server)
 		return;
 	}
 	server->stopping = true;
+	server->stop_by = uv_now(&server->loop) + server->config->stop_ms;
 	notify_stopping(&server->notify, server->config->stop_ms);
 	log_info("stopping: %u connections, %u requests wait", server->sessions.count,
 		 request_waiting_count(&server->core));
@@ -168,11 +186,19 @@ static void on_fatal(void *data, const char *line)
 
 /* ---- reload ---- */
 
+static struct rollup_limits limits_of(const struct config *config)
+{
+	return (struct rollup_limits){.events_per_second = config->ledger_events_per_second,
+				      .sources_per_minute = config->ledger_sources_per_minute,
+				      .denials_per_minute = config->ledger_denials_per_minute};
+}
+
 /* Takes over `config` and what was found; on failure neither. */
 static int apply(struct server *server, struct config *config, struct lookup *found)
 {
 	struct secret *old_secret = server->secret;
 	struct config *old_config = server->config;
+	struct rollup_limits limits;
 	int rc = sessions_configure(&server->sessions, config, &found->users);
 
 	if (rc != 0)
@@ -188,6 +214,9 @@ static int apply(struct server *server, struct config *config, struct lookup *fo
 	lookup_log_findings(found->policy);
 	feed_reconfigure(server->feed, config, found->secret);
 	writer_reconfigure(server->writer, config);
+	limits = limits_of(config);
+	rollup_configure(server->rollup, &limits);
+	flush_reconfigure(server->flush, config, found->secret);
 	log_set_level(config->log_level);
 	freshness_configure(&server->freshness, config);
 	found->secret = NULL;
@@ -318,6 +347,7 @@ static bool on_stats(void *data, struct arena *arena, struct value *map)
 					.freshness = &server->freshness,
 					.feed = server->feed,
 					.writer = server->writer,
+					.flush = server->flush,
 					.admin = &server->admin,
 					.confine = server->confine,
 					.started_at = server->started_at_clock,
@@ -409,16 +439,22 @@ static bool init_parts(struct server *server, char *error, size_t error_size)
 {
 	struct feed_callbacks feed = {.ready = on_ready, .fatal = on_fatal, .stopped = on_feed_stopped, .data = server};
 	struct session_callbacks sessions = {.stats = on_stats, .empty = on_sessions_empty, .data = server};
+	const struct rollup_limits limits = limits_of(server->config);
 
 	server->mirror.on_rev = on_rev;
 	server->mirror.on_rev_data = server;
 	server->feed = feed_new(&server->loop, server->config, server->secret, &server->mirror, server->journal, &feed);
 	server->writer = writer_new(&server->loop, server->config);
+	server->rollup = rollup_new(server->spool, &limits);
+	server->core.ledger = server->rollup;
+	if (server->rollup)
+		server->flush = flush_new(&server->loop, server->config, server->secret, &server->mirror, server->spool,
+					  server->rollup);
 	server->admin.writer = server->writer;
 	server->admin.feed = server->feed;
 	server->admin.config = server->config;
 	server->admin.secret = server->secret;
-	if (server->feed && server->writer &&
+	if (server->feed && server->writer && server->flush &&
 	    sessions_init(&server->sessions, &server->loop, server->config, &server->core, &server->admin, &sessions) ==
 		    0)
 		return true;
@@ -437,11 +473,11 @@ static void begin(struct server *server, struct broker *broker)
 	mirror_init(&server->mirror);
 	if (request_core_init(&server->core, &server->loop, server->config, NULL, &server->mirror, &core) != 0)
 		abort(); /* the same */
-	server->host.size = sizeof(server->host);
-	request_host_fill(&server->host);
-	module_host_fill(&server->host, &server->loop, broker);
+	request_ledger_fill(&server->host);
+	request_host_fill(&server->host.host);
+	module_host_fill(&server->host.host, &server->loop, broker);
 	server->policy_host =
-		(struct policy_host){.host = &server->host, .data = &server->core, .closing = module_host_closing};
+		(struct policy_host){.host = &server->host.host, .data = &server->core, .closing = module_host_closing};
 }
 
 /* Ends what begin() made, where nothing else was made. */
@@ -476,6 +512,9 @@ static void free_all(struct server *server)
 	feed_free(server->feed);
 	journal_free(server->journal);
 	writer_free(server->writer);
+	flush_free(server->flush);
+	rollup_free(server->rollup);
+	spool_close(server->spool);
 	mirror_deinit(&server->mirror);
 	if (uv_loop_close(&server->loop) != 0)
 		log_error("the loop still had handles at the end");
@@ -512,11 +551,13 @@ int server_run(const char *path, struct config *config, const struct passed *pas
 	    !seal(broker, errors, sizeof(errors)) ||
 	    listeners_open(&server.listeners, config, passed, errors, sizeof(errors)) != 0 ||
 	    journal_open(config->state_dir, config->denials, &server.journal, errors) < 0 ||
+	    spool_open(config->state_dir, config->ledger_spool_bytes, &server.spool, errors) < 0 ||
 	    !confine(&server, found.policy, broker, errors, sizeof(errors))) {
 		log_lines(errors);
 		listeners_stop(&server.listeners);
 		listeners_deinit(&server.listeners);
 		journal_free(server.journal);
+		spool_close(server.spool);
 		lookup_deinit(&found);
 		end_early(&server);
 		config_free(config);
@@ -538,6 +579,7 @@ int server_run(const char *path, struct config *config, const struct passed *pas
 		abort(); /* the same */
 	hold_queues(&server);
 	notify_start(&server.notify, &server.loop, on_describe, &server);
+	flush_start(server.flush);
 	feed_start(server.feed);
 	uv_run(&server.loop, UV_RUN_DEFAULT);
 	log_info("stopped");

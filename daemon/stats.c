@@ -199,6 +199,6 @@ bool stats_fill(const struct stats_sources *s, struct arena *arena, struct value
 	       freshness_stats(s->freshness, mirror_boot_now(), arena, map) &&
 	       put_sessions(s->sessions, s->core, arena, map) && put_requests(s->core, arena, map) &&
 	       put_latency(s, arena, map) && put_log(arena, map) && feed_stats(s->feed, arena, map) &&
-	       writer_stats(s->writer, arena, map) && admin_stats(s->admin, arena, map) &&
-	       confine_stats(s->confine, arena, map);
+	       writer_stats(s->writer, arena, map) && flush_stats(s->flush, arena, map) &&
+	       admin_stats(s->admin, arena, map) && confine_stats(s->confine, arena, map);
 }

@@ -7,6 +7,7 @@
 #ifndef APIKEYD_DAEMON_STATS_H
 #define APIKEYD_DAEMON_STATS_H
 
+#include "daemon/audit/flush.h"
 #include "daemon/confine/confine.h"
 #include "daemon/freshness.h"
 #include "daemon/mirror/mirror.h"
@@ -20,6 +21,7 @@ struct stats_sources {
 	const struct freshness *freshness;
 	const struct feed *feed;
 	const struct writer *writer;
+	const struct flush *flush;
 	const struct admin *admin;
 	const struct confine *confine;
 	uint64_t started_at; /* seconds since 1970 UTC, by this host's clock */

@@ -4,6 +4,8 @@
 
 #include "daemon/audit/spool_internal.h"
 
+enum { SPAN_MAX = 100 }; /* days of one batch */
+
 static const char magic[8] = {'a', 'p', 'i', 'k', 'e', 'y', 'd', 'L'};
 static const int64_t year_10000 = INT64_C(253402300800000000);
 static const uint64_t numbers_end = UINT64_C(1) << 60;		/* no counter comes so far */
@@ -380,7 +382,9 @@ static bool see(struct kinds *kinds, const struct spool_record *record)
 		if (kinds->seen[i - 1].day == day && kinds->seen[i - 1].kind == record->kind)
 			return true;
 	}
-	if (kinds->count == kinds->most)
+	/* And none so far from the others that the database would have to make partitions for a year. */
+	if (kinds->count == kinds->most ||
+	    (kinds->count > 0 && (day > kinds->seen[0].day + SPAN_MAX || day < kinds->seen[0].day - SPAN_MAX)))
 		return false;
 	kinds->seen[kinds->count].day = day;
 	kinds->seen[kinds->count++].kind = record->kind;

@@ -121,7 +121,8 @@ void spool_lose(struct spool *spool, enum reason reason);
 /* ---- batches, one at a time ---- */
 
 /*
- * Seals what there is, at most `most` records of at most `days` different days and tables, as the next batch. False:
+ * Seals what there is, at most `most` records of at most `days` different days and tables that are not far from each
+ * other, as the next batch. False:
  * there is nothing, or a batch is sealed already.
  */
 bool spool_seal(struct spool *spool, int64_t made_at, uint64_t most, unsigned days);

@@ -197,6 +197,8 @@ END
 $$;
 COMMENT ON FUNCTION apikeyd.ledger_remove(uuid, bigint, text) IS 'Last act of a compaction or pruning: takes away what its statement says. A reader who is in the way makes it fail with 55P03 after 200 ms: try again later.';
 
+-- The daemon calls it by itself, and not the functions that it is made of.
+ALTER FUNCTION apikeyd.ledger_head(uuid, bigint, text, bigint, int, bigint, text, smallint, bytea, int, bytea, jsonb) SECURITY DEFINER;
 GRANT EXECUTE ON FUNCTION apikeyd.ledger_due(), apikeyd.ledger_compact(uuid, bigint, text, date), apikeyd.ledger_prune(uuid, bigint, text, date),
     apikeyd.ledger_head(uuid, bigint, text, bigint, int, bigint, text, smallint, bytea, int, bytea, jsonb)
   TO apikeyd_check;

@@ -284,7 +284,8 @@ def test_changes_made_while_cut_off_are_seen_after(t):
     try:
         w.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'apikeyd' "
               "and datname = current_database()")
-        w.says("is not permitted to log in")
+        w.says("error: database feed: host=")
+        t.contains(w.daemon.log(), "is not permitted to log in", "and why")
         rev = w.commit(f"update apikeyd.key set revoked_at = now() where id = '{key_id}'")
         t.equal(w.ask()["reason"], "ok", "the old answer, with its age")
     finally:
