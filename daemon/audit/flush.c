@@ -174,7 +174,7 @@ static bool on_begun(void *data, enum ledger_known known, uint64_t last_batch, c
 	} else if (known == LEDGER_GAP) {
 		flush->count.gaps++;
 		log_error("ledger: the database has batches of chain %s only up to %" PRIu64 ", and had them up to "
-			  "%" PRIu64 ": it has lost history; going on, and apikeyctl audit verify shows the gap",
+			  "%" PRIu64 ": it has lost history; going on, and apikeyd.ledger_verify() shows the gap",
 			  flush->chain, last_batch, flush->sealed.number - 1);
 	}
 	return flush->fate == FLUSH_SEND;
