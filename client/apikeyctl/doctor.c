@@ -114,13 +114,18 @@ void doctor_deinit(struct doctor *doctor)
 	*doctor = (struct doctor){0};
 }
 
-int doctor_run(struct doctor *doctor, bool daemon)
+int doctor_run(struct doctor *doctor, bool running, bool *ret_running)
 {
+	bool daemon;
+
 	/* As they need each other: who the daemon is comes before what belongs to it. */
 	doctor_configuration(doctor);
 	doctor_stacks(doctor);
-	doctor_units(doctor);
+	doctor_units(doctor, false);
+	daemon = running || doctor_is_running(doctor);
+	*ret_running = daemon;
 	if (daemon) {
+		doctor_units(doctor, true);
 		doctor_sockets(doctor);
 		doctor_daemon(doctor);
 		doctor_descriptors(doctor);
@@ -153,13 +158,14 @@ json_t *doctor_json(const struct doctor *doctor)
 static int doctor_command(struct ctl *ctl, const struct args *args)
 {
 	struct doctor doctor;
+	bool running;
 	int code = doctor_refuse_password(ctl, args, "database");
 
 	if (code)
 		return code;
 	code = doctor_init(&doctor, ctl, args);
 	if (!code)
-		code = doctor_run(&doctor, true);
+		code = doctor_run(&doctor, true, &running);
 	if (code == CTL_DONE && args_has(args, "strict") &&
 	    (doctor.counts[FINDING_WARNING] || doctor.counts[FINDING_UNKNOWN]))
 		code = CTL_DENY;

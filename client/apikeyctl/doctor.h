@@ -71,8 +71,13 @@ void doctor_tell(struct doctor *doctor, const char *name, enum finding finding, 
 /* Finds apikeyd and reads its configuration, without a word. Returns a ctl_exit; doctor_deinit in any case. */
 int doctor_init(struct doctor *doctor, const struct ctl *ctl, const struct args *args);
 void doctor_deinit(struct doctor *doctor);
-/* Makes all checks; `daemon` false: leaves out what is about a daemon that runs. Returns a ctl_exit: 0, 1 or 3. */
-int doctor_run(struct doctor *doctor, bool daemon);
+/*
+ * Makes all checks; `running` false: leaves out what is about a daemon that runs, and *ret_running tells whether one does,
+ * in which case nothing is left out. Returns a ctl_exit: 0, 1 or 3.
+ */
+int doctor_run(struct doctor *doctor, bool running, bool *ret_running);
+/* Whether a daemon runs, without starting one by its socket. */
+bool doctor_is_running(const struct doctor *doctor); /* doctor_host.c */
 /* What it found: "20 ok, 1 warning, …" as a note. */
 void doctor_sum_up(const struct doctor *doctor);
 /* The findings as JSON, a new reference. */
@@ -92,7 +97,7 @@ void doctor_read(struct doctor *doctor); /* doctor_config.c: the settings, for d
 void doctor_configuration(struct doctor *doctor);
 void doctor_stacks(struct doctor *doctor);
 
-void doctor_units(struct doctor *doctor); /* doctor_host.c */
+void doctor_units(struct doctor *doctor, bool tell); /* doctor_host.c; learns whose they are in any case */
 void doctor_pepper(struct doctor *doctor);
 void doctor_state(struct doctor *doctor);
 void doctor_descriptors(struct doctor *doctor);

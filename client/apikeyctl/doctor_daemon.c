@@ -14,7 +14,7 @@
 #include "client/apikeyctl/doctor.h"
 #include "client/apikeyctl/talk.h"
 
-enum { DAEMON_MS = 5000, REVISION_MS = 3000, REVISION_LOOK_MS = 50 };
+enum { DAEMON_MS = 5000, STARTING_MS = 10000, REVISION_MS = 3000, REVISION_LOOK_MS = 50 };
 
 /* ---- sockets ---- */
 
@@ -164,6 +164,22 @@ static const struct value *ask_either(struct doctor *doctor, struct talk *talk, 
 	return answer;
 }
 
+static void pause_a_little(void)
+{
+	struct timespec pause = {.tv_nsec = REVISION_LOOK_MS * 1000000};
+
+	while (nanosleep(&pause, &pause) != 0 && errno == EINTR)
+		;
+}
+
+/* One that has just started, perhaps by the very question, is given the time to load. */
+static bool is_starting(const struct value *stats)
+{
+	const char *state = value_as_text(value_get(value_get(stats, "freshness"), "state"), "");
+
+	return strcmp(state, "not_loaded") == 0 && value_as_uint(value_get(stats, "uptime_ms"), 0) < STARTING_MS;
+}
+
 /* Who it is: what belongs to it is judged by that. */
 static void learn_user(struct doctor *doctor)
 {
@@ -238,6 +254,10 @@ void doctor_daemon(struct doctor *doctor)
 	struct ctl ctl;
 
 	stats = ask_either(doctor, &talk, &ctl, "stats", why);
+	for (int waited = 0; is_starting(stats) && waited < DAEMON_MS; waited += REVISION_LOOK_MS) {
+		pause_a_little();
+		stats = ask_either(doctor, &talk, &ctl, "stats", why);
+	}
 	if (!stats) {
 		bool closed = access(doctor->check, W_OK) != 0 && errno == EACCES && access(doctor->admin, W_OK) != 0 &&
 			      errno == EACCES;
@@ -280,11 +300,9 @@ void doctor_revision(struct doctor *doctor)
 	rev = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
 	PQclear(result);
 	for (int waited = 0; doctor->rev < rev && waited < REVISION_MS; waited += REVISION_LOOK_MS) {
-		struct timespec pause = {.tv_nsec = REVISION_LOOK_MS * 1000000};
 		const struct value *stats;
 
-		while (nanosleep(&pause, &pause) != 0 && errno == EINTR)
-			;
+		pause_a_little();
 		stats = ask_either(doctor, &talk, &ctl, "stats", why);
 		doctor->rev = value_as_uint(value_get(stats, "rev"), doctor->rev);
 	}

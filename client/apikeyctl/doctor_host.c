@@ -68,7 +68,7 @@ static void unit_user(struct doctor *doctor, const char *said)
 	snprintf(doctor->user, sizeof(doctor->user), "%s", entry->pw_name);
 }
 
-static void unit_look(struct doctor *doctor, const char *unit)
+static void unit_look(struct doctor *doctor, const char *unit, bool tell)
 {
 	char copy[64], name[80], loaded[64];
 	char *argv[] = {(char[]){"systemctl"},
@@ -84,30 +84,55 @@ static void unit_look(struct doctor *doctor, const char *unit)
 	snprintf(name, sizeof(name), "unit %s", unit);
 	code = program_run(argv, &said);
 	if (code != 0) {
-		doctor_tell(doctor, name, FINDING_UNKNOWN, NULL, "systemctl cannot be asked: %s",
-			    said ? said : strerror(-code));
+		if (tell)
+			doctor_tell(doctor, name, FINDING_UNKNOWN, NULL, "systemctl cannot be asked: %s",
+				    said ? said : strerror(-code));
 	} else if (strcmp(unit_value(said, "LoadState", loaded, sizeof(loaded)), "not-found") == 0) {
-		doctor_tell(doctor, name, FINDING_WARNING,
-			    "install the package apikeyd, unless something else starts it", "there is no such unit");
+		if (tell)
+			doctor_tell(doctor, name, FINDING_WARNING,
+				    "install the package apikeyd, unless something else starts it",
+				    "there is no such unit");
 	} else {
 		doctor->systemd = true;
 		if (strcmp(unit, "apikeyd.service") == 0)
 			unit_user(doctor, said);
-		unit_state(doctor, unit, name, said);
+		if (tell)
+			unit_state(doctor, unit, name, said);
 	}
 	free(said);
 }
 
-void doctor_units(struct doctor *doctor)
+static bool systemd_runs(void)
+{
+	return access("/run/systemd/system", F_OK) == 0;
+}
+
+void doctor_units(struct doctor *doctor, bool tell)
 {
 	static const char *const units[] = {"apikeyd.service", "apikeyd.socket", "apikeyd-admin.socket"};
 
-	if (access("/run/systemd/system", F_OK) != 0) {
-		doctor_tell(doctor, "units", FINDING_OK, NULL, "there is no systemd on this host");
+	if (!systemd_runs()) {
+		if (tell)
+			doctor_tell(doctor, "units", FINDING_OK, NULL, "there is no systemd on this host");
 		return;
 	}
 	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
-		unit_look(doctor, units[i]);
+		unit_look(doctor, units[i], tell);
+}
+
+bool doctor_is_running(const struct doctor *doctor)
+{
+	char *argv[] = {(char[]){"systemctl"}, (char[]){"is-active"}, (char[]){"apikeyd.service"}, NULL};
+	char *said = NULL;
+	bool active;
+
+	/* A socket of the service manager's starts the daemon that is looked for. */
+	if (systemd_runs() && doctor->systemd) {
+		active = program_run(argv, &said) == 0;
+		free(said);
+		return active;
+	}
+	return access(doctor->check, F_OK) == 0;
 }
 
 /* ---- the pepper ---- */

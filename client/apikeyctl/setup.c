@@ -361,12 +361,11 @@ static int run_check(struct run *run, struct setup *setup, json_t **ret_checks)
 {
 	struct doctor doctor;
 	int code = doctor_init(&doctor, setup->ctl, setup->args);
-	bool daemon;
+	bool daemon = false;
 
 	if (!code) {
-		daemon = access(doctor.check, F_OK) == 0;
 		doctor.only_as_daemon = true; /* --database is the superuser here: look as the daemon does */
-		code = doctor_run(&doctor, daemon);
+		code = doctor_run(&doctor, false, &daemon);
 		*ret_checks = doctor_json(&doctor);
 		if (!run->ctl->json)
 			doctor_sum_up(&doctor);
