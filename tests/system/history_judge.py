@@ -295,6 +295,10 @@ class Judge:
                      "scopes")), ("user", key.owner), ("role", key.owner), ("page_role", key.owner, page),
                      ("org", key.org), ("page", page), ("crowd",)]
             lines.append(f"the state at that revision: { {f: past.value(rev, f) for f in about if f in past.facts} }")
+        for denial, (time, branch, known) in self.denied.get((batch.daemon, key.id), {}).items():
+            set_by = list(zip(*past.facts.get((denial, key.id), ([], [], []))))
+            lines.append(f"{denial} was answered by {(time - batch.t0) / 1e6:.3f} ms of revision {known} (branch {branch}); "
+                         f"it was set by (revision, branch, value): {set_by[-12:]}")
         lines.append("the branches: " + "; ".join(
             f"{b.number} from {(b.began - batch.t0) / 1e6:.3f} ms"
             + (f" to {(b.ended - batch.t0) / 1e6:.3f} ms" if b.ended else "") + (f" has {b.limits}" if b.limits else "")

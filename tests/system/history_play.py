@@ -19,7 +19,7 @@ LEASE_S = 5 # the longest that a daemon may have; who waits after a promotion wa
 SETTINGS = {"freshness.max_stale_ms": str(MAX_STALE_MS), "database.poll_ms": "100", "database.guard_ms": "500",
             "database.backoff_max_ms": "300", "database.statement_timeout_ms": "2000",
             "database.connect_timeout_ms": "1500", "database.keepalive_ms": "1500", "freshness.heartbeat_ms": "300",
-            "database.trim_ms": "0", "log.level": "info"} # what the log still has to tell must not be trimmed: a fault does
+            "ledger.spool_bytes": "64M", "database.trim_ms": "0", "log.level": "info"} # what the log still has to tell must not be trimmed: a fault does
 
 # One daemon goes on for some scopes when its copy is stale; with the heartbeats of its lease it stays within LEASE_S.
 GRACE_MS = {"b": {"page:read": 1500, "incident:write": 500}}
