@@ -9,6 +9,6 @@ extern const struct command command_org, command_page, command_user, command_mem
 extern const struct command command_stack, command_modules, command_daemons, command_wait;
 extern const struct command command_db, command_verify_copy, command_history, command_stats, command_metrics,
 	command_hello, command_version;
-extern const struct command command_doctor, command_setup;
+extern const struct command command_doctor, command_setup, command_audit;
 
 #endif

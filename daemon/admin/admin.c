@@ -12,9 +12,9 @@
 enum { ATTEMPTS_MAX = 4 };
 
 static const struct admin_method *const parts[] = {
-	admin_org_methods,    admin_page_methods,	 admin_user_methods,
-	admin_member_methods, admin_key_methods,	 admin_break_glass_methods,
-	admin_daemon_methods, admin_verify_copy_methods, admin_history_methods,
+	admin_org_methods,     admin_page_methods,	  admin_user_methods,	admin_member_methods,
+	admin_key_methods,     admin_break_glass_methods, admin_daemon_methods, admin_verify_copy_methods,
+	admin_history_methods, admin_ledger_methods,
 };
 
 const struct admin_method *admin_method_find(const char *name, size_t len)

@@ -97,7 +97,7 @@ extern const struct admin_method admin_user_methods[];
 extern const struct admin_method admin_member_methods[];
 extern const struct admin_method admin_key_methods[];
 extern const struct admin_method admin_break_glass_methods[];
-extern const struct admin_method admin_verify_copy_methods[], admin_history_methods[];
+extern const struct admin_method admin_verify_copy_methods[], admin_history_methods[], admin_ledger_methods[];
 extern const struct admin_method admin_daemon_methods[];
 
 /* NULL for a name that is in no part. `name` need not be terminated. */

@@ -251,7 +251,7 @@ $$;
 COMMENT ON FUNCTION apikeyd.bad_key_sources(interval, int) IS 'Where keys come from that are none: by the remote address that callers pass on (of IPv6 its /64). Null: callers passed none, or there were too many to tell apart.';
 
 CREATE VIEW apikeyd.chains AS
-SELECT c.chain, c.host, c.made_at, c.last_batch, b.made_at AS last_made_at, b.stored_at AS last_stored_at,
+SELECT c.chain, c.host, c.made_at, c.last_batch, c.pruned_batch, b.made_at AS last_made_at, b.stored_at AS last_stored_at,
        (SELECT coalesce(sum(l.lost), 0)::bigint FROM apikeyd.ledger_batch l WHERE l.chain = c.chain AND l.lost > 0) AS lost
 FROM apikeyd.ledger_chain c LEFT JOIN apikeyd.ledger_batch b ON b.chain = c.chain AND b.batch = c.last_batch;
 CREATE INDEX ledger_batch_lost ON apikeyd.ledger_batch (chain) INCLUDE (lost) WHERE lost > 0;

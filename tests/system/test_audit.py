@@ -1,0 +1,129 @@
+"""apikeyctl audit: the ledger verified with MACs and anchors, by a real daemon with the pepper, and what it shows."""
+from world import *
+from ledger_rows import *
+
+NOW = datetime.datetime.now(datetime.timezone.utc).replace(second=0, microsecond=0)
+PEPPER = "5a" * 32
+
+
+def minute(back):
+    return NOW - datetime.timedelta(minutes=back)
+
+
+class Scene:
+    def __init__(self, t):
+        self.cluster = t.keep(Cluster().start().install())
+        self.daemon = t.keep(Daemon(self.cluster, pepper=PEPPER))
+        self.cluster.sql("create role auditor login; grant apikeyd_auditor to auditor")
+        self.chain = Chain(self.cluster.connect(autocommit=False), pepper=bytes.fromhex(PEPPER))
+        self.cluster.sql("insert into apikeyd.organization (id, slug) values (1, 'acme')")
+        for n in range(5):
+            self.chain.write([rollup(minute(30 - n), key_id="AuditKey01", scope="page:read", count=n + 1),
+                              event(minute(30 - n), key_id="AuditKey01", scope="page:write", addr="192.0.2.7")], made_at=minute(29 - n))
+
+    def anchors(self, *batches, chain=None):
+        return "".join(f"Nov 30 06:00:00 host apikeyd[1]: info: ledger: anchor chain={chain or self.chain.chain} batch={n} head={self.chain.heads[n].hex()}\n"
+                       for n in batches)
+
+    def ctl(self, *argv, user="auditor", stdin=None, admin=True):
+        env = dict(self.cluster.env(user), APIKEYD_ADMIN_SOCKET=self.daemon.admin_socket if admin else "/nowhere/admin.sock")
+        return subprocess.run([APIKEYCTL, "audit", *argv], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, input=stdin)
+
+    def verify(self, *argv, **more):
+        done = self.ctl("verify", "--json", *argv, **more)
+        return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
+
+    def attack(self, *statements):
+        """As a superuser with the guards off, and on again; until undo()."""
+        tables = ("chain", "batch", "part", "event", "rollup", "admin", "seal")
+        self.cluster.psql(*[word for name in tables for word in ("-c", f"alter table apikeyd.ledger_{name} disable trigger all")])
+        try:
+            self.cluster.psql(*[word for text in statements for word in ("-c", text)])
+        finally:
+            self.cluster.psql(*[word for name in tables for word in ("-c", f"alter table apikeyd.ledger_{name} enable trigger all, "
+                                f"enable always trigger ledger_no_change, enable always trigger ledger_no_truncate")])
+
+
+CUT = ("event", "rollup", "part", "seal", "batch")
+
+
+def test_verify(t):
+    s = Scene(t)
+    code, found = s.verify("--anchors", "-", stdin=s.anchors(1, 3, 5))
+    ours = s.cluster.sql("select count(*) from apikeyd.ledger_batch")[0][0]
+    t.equal((code, found["whole"], found["faults"], found["anchors"], found["no_pepper"]), (0, True, 0, 3, 0), str(found))
+    t.ok(found["macs"] >= 5 and found["macs"] == found["batches"] <= ours, f"every MAC: {found}")
+    done = s.ctl("verify", "--no-macs", admin=False)
+    t.equal(done.returncode, 0, done.stderr)
+    t.contains(done.stderr, "whole: ", "people are told")
+    done = s.ctl("verify", admin=False)
+    t.equal(done.returncode, 3, "nobody to ask about the MACs")
+    done = s.ctl("verify", "--anchors", "/nowhere/log")
+    t.equal(done.returncode, 2, "no such log")
+    done = s.ctl("verify", "--anchors", "-", stdin="nothing\n")
+    t.equal(done.returncode, 2, "a log without anchors")
+    t.contains(done.stderr, "journalctl", "what to do")
+    done = s.ctl("verify", "--no-macs", user="apikeyd")
+    t.equal(done.returncode, 3, "a role that may not")
+
+    # a MAC of somebody who has no pepper: SQL cannot tell, the daemon can
+    s.attack(f"update apikeyd.ledger_batch set mac = sha256('forged') where chain = '{s.chain.chain}' and batch = 2")
+    t.equal(s.cluster.sql("select * from apikeyd.ledger_verify() where severity = 'fault'"), [], "the heads are as they were")
+    code, found = s.verify()
+    t.equal((code, [(f["batch"], f["chain"]) for f in found["findings"] if f["severity"] == "fault"]), (1, [(2, s.chain.chain)]), str(found))
+    s.attack(f"update apikeyd.ledger_batch set mac = '\\x{hmac.new(mac_key(s.chain.pepper), s.chain.heads[2], 'sha256').hexdigest()}' where chain = '{s.chain.chain}' and batch = 2")
+    t.equal(s.verify()[0], 0, "mended")
+
+    # a MAC under a pepper that this daemon does not hold
+    other = Chain(s.cluster.connect(autocommit=False), version=7)
+    other.write([rollup(minute(5))], made_at=minute(4))
+    code, found = s.verify()
+    t.equal((code, found["no_pepper"]), (0, 1), "not checked, and said so")
+
+    # a head that is not the journal's: the database was made anew by one who has the pepper
+    code, found = s.verify("--anchors", "-", stdin=s.anchors(1, 5) + s.anchors(3).replace(s.chain.heads[3].hex(), "ab" * 32))
+    t.equal((code, [(f["batch"], f["problem"]) for f in found["findings"] if f["severity"] == "fault"]),
+            (1, [(3, "its head is not the one that the daemon wrote to its journal")]), str(found))
+
+    # a tail cut off together with the chain's own record of it: only a journal knows
+    s.attack(*[f"delete from apikeyd.ledger_{name} where chain = '{s.chain.chain}' and batch = 5" for name in CUT],
+             f"update apikeyd.ledger_chain set last_batch = 4, last_head = '\\x{s.chain.heads[4].hex()}' where chain = '{s.chain.chain}'")
+    t.equal(s.cluster.sql("select * from apikeyd.ledger_verify() where severity = 'fault'"), [], "the rest agrees in itself")
+    code, found = s.verify("--anchors", "-", stdin=s.anchors(1, 5))
+    faults = [f for f in found["findings"] if f["severity"] == "fault"]
+    t.equal((code, [f["batch"] for f in faults]), (1, [5]), str(found))
+    t.contains(faults[0]["problem"], "the journal knows this batch", "why")
+
+    # a chain that is gone altogether
+    s.attack(*[f"delete from apikeyd.ledger_{name} where chain = '{s.chain.chain}'" for name in (*CUT, "chain")])
+    code, found = s.verify("--anchors", "-", stdin=s.anchors(1))
+    t.ok(code == 1 and any("this chain" in f["problem"] for f in found["findings"]), str(found))
+
+
+def test_macs_of_the_daemon(t):
+    s = Scene(t)
+    head = s.chain.heads[1]
+    mac = hmac.new(mac_key(bytes.fromhex(PEPPER)), head, "sha256").hexdigest()
+    answer = s.daemon.admin("ledger_macs", macs=[f"{head.hex()} 1 {mac}", f"{head.hex()} 1 {'0' * 64}", f"{head.hex()} 2 {mac}"])
+    t.equal(answer, {"count": 3, "wrong": [1], "no_pepper": [2]}, "right, wrong, and not known")
+    for wrong in ("", "1", f"{head.hex()} 0 {mac}", f"{head.hex()} 99999 {mac}", f"{head.hex()} 1 {mac}0", f"{head.hex()}  {mac}", f"{head.hex()} 1 {mac[:-1]}g"):
+        error = t.raises(RpcError, lambda: s.daemon.admin("ledger_macs", macs=[wrong]), wrong)
+        t.equal(error.code, "bad_params", wrong)
+    t.equal(s.daemon.admin("ledger_macs", macs=[]), {"count": 0, "wrong": [], "no_pepper": []}, "none")
+
+
+def test_show(t):
+    s = Scene(t)
+    s.cluster.sql("update apikeyd.organization set name = 'Acme' where id = 1")
+    done = s.ctl("show")
+    t.equal(done.returncode, 0, done.stderr)
+    t.contains(done.stdout, "scope_not_granted", "a denial")
+    t.contains(done.stdout, "name:  -> Acme", "a change")
+    rows = json.loads(s.ctl("show", "--json", "--key", "AuditKey01", "--limit", "3").stdout)
+    t.equal([(r["what"], r["who"], r["about"], r["source"]) for r in rows], [("deny", "AuditKey01", "page:write", "192.0.2.7")] * 3, "of one key")
+    t.equal(s.ctl("show", "--limit", "0").returncode, 2, "no such limit")
+    t.equal(s.ctl("show", "--since", "never").returncode, 3, "no such time")
+
+
+if __name__ == "__main__":
+    run(globals())
