@@ -83,9 +83,96 @@ static int key_list(struct ctl *ctl, const struct args *args)
 	return rows_list(ctl, args, "key_list", key_list_params, key_columns);
 }
 
+/* What it was used for, from the ledger. */
+static const char *key_usage_field(struct arena *arena, const struct value *usage, const char *name)
+{
+	return show_text(arena, value_get(usage, name));
+}
+
+static const char *key_last_used(struct arena *arena, const struct value *usage)
+{
+	const struct value *when = value_get(usage, "last_used_at");
+
+	return when && when->type != VALUE_NIL ? show_when(arena, when) : "never, in what the ledger keeps";
+}
+
+static const char *key_counts(struct arena *arena, const struct value *usage)
+{
+	char text[80];
+	const char *copy;
+
+	snprintf(text, sizeof(text), "%lld allowed, %lld refused",
+		 (long long)value_as_int(value_get(usage, "allowed"), 0),
+		 (long long)value_as_int(value_get(usage, "refused"), 0));
+	copy = arena_text(arena, text, strlen(text));
+	return copy ? copy : "…";
+}
+
+static const char *key_callers(struct arena *arena, const struct value *usage)
+{
+	return key_usage_field(arena, usage, "callers");
+}
+
+static const char *key_scopes_used(struct arena *arena, const struct value *usage)
+{
+	return key_usage_field(arena, usage, "scopes");
+}
+
+static const char *key_pages_used(struct arena *arena, const struct value *usage)
+{
+	return key_usage_field(arena, usage, "pages");
+}
+
+static const char *key_scopes_never(struct arena *arena, const struct value *usage)
+{
+	return key_usage_field(arena, usage, "never_used_scopes");
+}
+
+/* The list is cut where it is long; the number is not. */
+static const char *key_pages_never(struct arena *arena, const struct value *usage)
+{
+	const struct value *list = value_get(usage, "never_used_pages");
+	int64_t count = value_as_int(value_get(usage, "never_used_pages_count"), 0);
+	const char *text = key_usage_field(arena, usage, "never_used_pages");
+	size_t size = strlen(text) + 40;
+	char *more;
+
+	if (!list || list->type != VALUE_LIST || count <= list->count)
+		return text;
+	more = arena_alloc(arena, size);
+	if (!more)
+		return text;
+	snprintf(more, size, "%s and %lld more", text, (long long)(count - list->count));
+	return more;
+}
+
+static const struct show_column key_show_record[] = {
+	{"key_id", "key_id", 0, NULL},
+	{"kind", "kind", 0, NULL},
+	{"org", "org", 0, NULL},
+	{"user", "user", 0, NULL},
+	{"access", "access", 0, NULL},
+	{"name", "name", 0, NULL},
+	{"state", "state", SHOW_STATE, NULL},
+	{"narrowed to", "narrowing", 0, key_narrowing},
+	{"not before", "not_before", 0, show_when},
+	{"expires", "expires_at", 0, show_when},
+	{"successor", "successor", 0, NULL},
+	{"created", "created_at", 0, show_when},
+	{"created by", "created_by", 0, NULL},
+	{"last used", "usage", 0, key_last_used},
+	{"verdicts", "usage", 0, key_counts},
+	{"callers (uid)", "usage", 0, key_callers},
+	{"scopes used", "usage", 0, key_scopes_used},
+	{"pages used", "usage", 0, key_pages_used},
+	{"scopes never used", "usage", 0, key_scopes_never},
+	{"pages never used", "usage", 0, key_pages_never},
+	{NULL, NULL, 0, NULL},
+};
+
 static int key_show(struct ctl *ctl, const struct args *args)
 {
-	return rows_show(ctl, args, "key_show", key_one_params, key_record);
+	return rows_show(ctl, args, "key_show", key_one_params, key_show_record);
 }
 
 static int key_disable(struct ctl *ctl, const struct args *args)

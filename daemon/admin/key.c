@@ -135,8 +135,32 @@ static const char list_sql[] = "with u as (select id from apikeyd.user where low
 			       " order by key.id limit $4::bigint),"
 			       " done as (select " ROW ", " NARROWING ", " ROW_TIMES " from k)" ADMIN_SQL_ANSWER;
 
-static const char show_sql[] = "with k as (select " COLUMNS " from apikeyd.key where key.id = $1::text)"
-			       " select " ROW ", " NARROWING ", " ROW_TIMES " from k";
+/* Of each list the first so many: a key may reach thousands of pages. */
+#define USED_MOST "100"
+#define USED(what)                                                                                                     \
+	"array(select used." what " from used where used.verdict = 'allow' and used." what                             \
+	" is not null group by 1 order by 1 limit " USED_MOST ")"
+
+static const char show_sql[] =
+	"with k as (select " COLUMNS " from apikeyd.key where key.id = $1::text),"
+	" used as materialized (select * from apikeyd.key_usage where key_usage.key_id = $1::text),"
+	" pages as materialized (select n.page from apikeyd.never_used_pages n where n.key_id = $1::text)"
+	" select " ROW ", " NARROWING ", " ROW_TIMES ","
+	" " ADMIN_SQL_TIME(
+		"(select max(used.last_at) from used where used.verdict = 'allow')") " as \"usage.last_used_at\","
+										     " (select coalesce(sum(used.count), 0)::bigint from used where used.verdict = 'allow') as \"usage.allowed\","
+										     " (select coalesce(sum(used.count), 0)::bigint from used where used.verdict <> 'allow') as \"usage.refused\","
+										     " " USED("caller_uid") " as \"usage.callers\", " USED(
+											     "scope") " as \"usage.scopes\","
+												      " " USED(
+													      "page") " as \"usage.pages\","
+														      " array(select n.scope from apikeyd.never_used_scopes n where n.key_id = $1::text order by 1 limit " USED_MOST
+														      ")"
+														      " as \"usage.never_used_scopes\","
+														      " array(select n.page from pages n order by 1 limit " USED_MOST
+														      ") as \"usage.never_used_pages\","
+														      " (select count(*) from pages) as \"usage.never_used_pages_count\""
+														      " from k";
 
 static const char disable_sql[] =
 	"with k as (update apikeyd.key set disabled_at = coalesce(disabled_at, now()) where id = $1::text"

@@ -183,6 +183,9 @@ def test_mint_an_organization_key(t):
     t.equal((got["not_before"], got["expires_at"]), ("1970-01-01T00:00:00Z", "2099-12-31T21:59:59Z"))
     t.equal(got["created_by"], f"uid:{os.geteuid()}")
     shown = admin("key_show", key_id=got["key_id"])
+    usage = shown.pop("usage")
+    t.equal((usage.get("last_used_at"), usage["allowed"], usage["never_used_pages"], usage["never_used_scopes"]),
+            (None, 0, ["mint-a"], ["incident:read", "incident:write", "page:delete"]), "nothing of it is used yet")
     t.equal(shown, {name: got[name] for name in got if name not in ("key", "rev")}, "shown as minted, without the key")
     ask = lambda scope, page, addr="192.0.2.9": allowed(got["key"], scope, page, got["rev"], addr=addr)["reason"]
     t.equal([ask("incident:write", "mint-a"), ask("incident:read", "mint-a"), ask("page:delete", "mint-a")], ["ok"] * 3)

@@ -125,5 +125,33 @@ def test_show(t):
     t.equal(s.ctl("show", "--since", "never").returncode, 3, "no such time")
 
 
+def test_key_show_tells_its_use(t):
+    s = Scene(t)
+    admin = s.daemon.admin
+    for page in ("acme-a", "acme-b"):
+        admin("page_add", org="acme", page=page)
+    key = admin("key_mint", kind="organization", org="acme", access="write", name="deploy", scopes=["incident:write", "page:read"])["key_id"]
+    s.chain.write([rollup(minute(9), key_id=key, scope="incident:write", page="acme-a", caller_uid=1001, count=7),
+                   rollup(minute(8), key_id=key, scope="incident:write", page="acme-a", caller_uid=1000, count=2),
+                   rollup(minute(7), "deny", "scope_not_granted", key_id=key, scope="page:write", page="acme-b", count=3),
+                   event(minute(6), "allow", "ok", key_id=key, scope="page:read", page="acme-b", method="explain", explain=True),
+                   event(minute(5), key_id=key, scope="page:write", page="acme-b")])
+    usage = admin("key_show", key_id=key)["usage"]
+    t.equal(usage, {"last_used_at": (minute(8) + datetime.timedelta(seconds=59)).strftime("%Y-%m-%dT%H:%M:%SZ"), "allowed": 9, "refused": 4,
+                    "callers": [1000, 1001], "scopes": ["incident:write"], "pages": ["acme-a"], "never_used_scopes": ["incident:read", "page:read"],
+                    "never_used_pages": ["acme-b"], "never_used_pages_count": 1}, "to the point; what was asked as explain is no use")
+    done = subprocess.run([APIKEYCTL, "--admin-socket", s.daemon.admin_socket, "key", "show", key], stdout=subprocess.PIPE, text=True)
+    for text in ("last used", "9 allowed, 4 refused", "1000, 1001", "incident:read, page:read", "acme-b"):
+        t.contains(done.stdout, text, "for people")
+    for n in range(120):
+        s.cluster.sql("insert into apikeyd.page (organization_id, slug) values (1, %s)", f"acme-many-{n:03}")
+    usage = admin("key_show", key_id=key)["usage"]
+    t.equal((len(usage["never_used_pages"]), usage["never_used_pages_count"]), (100, 121), "a long list is cut, its number not")
+    done = subprocess.run([APIKEYCTL, "--admin-socket", s.daemon.admin_socket, "key", "show", key], stdout=subprocess.PIPE, text=True)
+    t.contains(done.stdout, "and 21 more", "and said so")
+    admin("key_revoke", key_id=key)
+    t.equal(admin("key_show", key_id=key)["usage"]["never_used_scopes"], [], "a key that is not live could not be narrowed")
+
+
 if __name__ == "__main__":
     run(globals())
