@@ -16,7 +16,7 @@ void batch_put(struct batch_text *text, const char *data, size_t len)
 {
 	if (len == 0)
 		return;
-	if (text->room - text->len < len) {
+	if (!text->data || text->room - text->len < len) {
 		size_t room = (text->len + len) * 2 + 256;
 		char *grown = realloc(text->data, room);
 

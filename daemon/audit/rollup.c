@@ -14,6 +14,7 @@ static const int64_t last_us = INT64_C(253402300799999999); /* of the year 9999 
 struct entry {
 	uint64_t position; /* below `floor`: it is over */
 	uint64_t hash;
+	struct spool_record *record;
 };
 
 struct rate {
@@ -113,21 +114,51 @@ static inline void set_hash(const struct rollup *rollup, struct identity *id, ui
 	id->hash = hash;
 }
 
-static inline bool same_text(const char *at, const struct rpc_text *text)
+static inline uint64_t word_at(const char *at)
 {
-	return text->len == 0 || memcmp(at, text->data, text->len) == 0;
+	uint64_t word;
+
+	memcpy(&word, at, sizeof(word));
+	return word;
+}
+
+static inline uint32_t half_at(const char *at)
+{
+	uint32_t half;
+
+	memcpy(&half, at, sizeof(half));
+	return half;
+}
+
+/* Names are short: in words, the last of which may overlap the one before, and without a call. */
+static inline bool same_bytes(const char *a, const char *b, size_t len)
+{
+	if (len >= 8) {
+		for (size_t i = 0; i + 8 < len; i += 8) {
+			if (word_at(a + i) != word_at(b + i))
+				return false;
+		}
+		return word_at(a + len - 8) == word_at(b + len - 8);
+	}
+	if (len >= 4)
+		return half_at(a) == half_at(b) && half_at(a + len - 4) == half_at(b + len - 4);
+	for (size_t i = 0; i < len; i++) {
+		if (a[i] != b[i])
+			return false;
+	}
+	return true;
 }
 
 static inline bool is_of(const struct spool_record *record, const struct identity *id)
 {
 	const char *text = record->text;
 
-	return record->kind == SPOOL_ROLLUP && record->key_id == id->key_id && record->uid == id->uid &&
+	return record->key_id == id->key_id && record->uid == id->uid && record->kind == SPOOL_ROLLUP &&
 	       record->reason == id->reason && record->stack_len == id->stack.len &&
 	       record->scope_len == id->scope.len && record->page_len == id->page.len &&
-	       record->addr_family == id->addr.family && same_text(text, &id->stack) &&
-	       same_text(text + id->stack.len, &id->scope) &&
-	       same_text(text + id->stack.len + id->scope.len, &id->page) &&
+	       record->addr_family == id->addr.family && same_bytes(text, id->stack.data, id->stack.len) &&
+	       same_bytes(text + id->stack.len, id->scope.data, id->scope.len) &&
+	       same_bytes(text + id->stack.len + id->scope.len, id->page.data, id->page.len) &&
 	       (id->addr.family == 0 || memcmp(record->addr, id->addr.bytes, sizeof(record->addr)) == 0);
 }
 
@@ -137,12 +168,9 @@ static inline struct spool_record *find(const struct rollup *rollup, const struc
 	const struct entry *entry = &rollup->entries[id->hash & rollup->mask];
 
 	for (unsigned i = 0; i < WAYS; i++) {
-		if (entry[i].hash == id->hash && entry[i].position >= rollup->floor) {
-			struct spool_record *record = spool_at(rollup->spool, entry[i].position);
-
-			if (is_of(record, id))
-				return record;
-		}
+		if (entry[i].hash == id->hash && entry[i].position >= rollup->floor &&
+		    __builtin_expect(is_of(entry[i].record, id), 1))
+			return entry[i].record;
 	}
 	return NULL;
 }
@@ -157,7 +185,7 @@ static void enter(struct rollup *rollup, const struct identity *id, uint64_t pos
 		at++;
 	if (at == WAYS)
 		at = (unsigned)(id->hash >> 56) % WAYS;
-	entry[at] = (struct entry){.position = position, .hash = id->hash};
+	entry[at] = (struct entry){.position = position, .hash = id->hash, .record = spool_at(rollup->spool, position)};
 }
 
 /* ---- records ---- */
@@ -210,7 +238,8 @@ static struct spool_record *new_record(struct rollup *rollup, enum spool_kind ki
 	record->uid = id->uid;
 	record->key_id = id->key_id;
 	record->addr_family = id->addr.family;
-	memcpy(record->addr, id->addr.bytes, sizeof(record->addr));
+	if (id->addr.family != 0)
+		memcpy(record->addr, id->addr.bytes, sizeof(record->addr));
 	at += record->stack_len = put_text(record, at, &id->stack);
 	at += record->scope_len = put_text(record, at, &id->scope);
 	record->page_len = put_text(record, at, &id->page);
@@ -355,7 +384,7 @@ static inline void identify(const struct rollup *rollup, const struct rollup_ver
 	id->stack = v->stack;
 	id->scope = v->scope;
 	id->page = v->page;
-	id->addr = (struct rpc_addr){0};
+	id->addr.family = 0;
 	id->key_id = v->key_id;
 	id->uid = v->uid;
 	id->reason = spool_reason_at(rollup->spool, v->reason);
