@@ -230,8 +230,8 @@ def test_more_changes_than_are_followed_become_a_load(t):
 
 
 def test_a_reload_gives_way(t):
-    # The thread that loads beside a copy that is answered from: nice 10, SCHED_BATCH.
-    w = World(t)
+    # The thread that loads beside a copy that is answered from: nice 10, or what the daemon has if that is more; SCHED_BATCH.
+    w, nice = World(t), os.nice(0)
     w.sql("insert into apikeyd.user (email) select 'u' || i || '@big.example' from generate_series(1, 20000) i")
 
     def threads():
@@ -243,8 +243,8 @@ def test_a_reload_gives_way(t):
                 fields = f.read().rsplit(")", 1)[1].split()
                 found.add((int(task) == w.daemon.process.pid, int(fields[16]), int(fields[38])))
         return found
-    wait_until("a thread that gives way", lambda: (False, 10, 3) in threads(), step=0.001)
-    t.ok((True, 0, 0) in threads(), "the loop does not")
+    wait_until("a thread that gives way", lambda: (False, max(nice, 10), 3) in threads(), step=0.001)
+    t.ok((True, nice, 0) in threads(), "the loop does not")
 
 
 def test_daemons_register(t):
