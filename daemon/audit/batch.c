@@ -162,16 +162,16 @@ static void put_both_time(struct row *row, int64_t us)
 /* As abbrev() of PostgreSQL writes it. A source of IPv6 is a network. */
 static void put_both_addr(struct row *row, const struct spool_record *record)
 {
-	char text[INET6_ADDRSTRLEN + 4];
+	bool network = record->addr_family == 6 && record->kind == SPOOL_ROLLUP;
+	char text[INET6_ADDRSTRLEN], whole[INET6_ADDRSTRLEN + 4];
 
 	if (record->addr_family == 0 ||
-	    !inet_ntop(record->addr_family == 4 ? AF_INET : AF_INET6, record->addr, text, INET6_ADDRSTRLEN)) {
+	    !inet_ntop(record->addr_family == 4 ? AF_INET : AF_INET6, record->addr, text, sizeof(text))) {
 		put_both(row, NULL, 0);
 		return;
 	}
-	if (record->addr_family == 6 && record->kind == SPOOL_ROLLUP)
-		strcat(text, "/64");
-	put_both_word(row, text);
+	snprintf(whole, sizeof(whole), "%s%s", text, network ? "/64" : "");
+	put_both_word(row, whole);
 }
 
 /* What could not be read is no user. */

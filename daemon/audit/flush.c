@@ -348,7 +348,9 @@ static bool advance(struct flush *flush)
 {
 	const struct config *config = flush->config;
 	uint64_t open = spool_end(flush->spool) - spool_open_from(flush->spool);
+	/* A spool that fills is not left to wait for its time. */
 	bool is_time = flush->stopping || open >= config->ledger_batch_rows ||
+		       open >= spool_capacity(flush->spool) / 4 ||
 		       is_over(flush, flush->sealed_at, config->ledger_flush_ms);
 
 	if (!spool_sealed(flush->spool, &flush->sealed)) {

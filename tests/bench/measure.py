@@ -19,6 +19,7 @@ from world import APIKEYD, BUILD, Cluster, Daemon, base62, key_hash, make_key, n
 LOAD = os.path.join(BUILD, "tests", "bench", "bench_load")
 ECHO = os.path.join(BUILD, "tests", "bench", "bench_echo")
 ORGANIZATIONS_PER_KEY, PAGES_PER_ORGANIZATION, USERS_PER_KEY = 100, 3, 10
+SPOOL = "256M"  # room for each of the questions in each batch
 SHAPES = [("1 connection, 1 in flight", 1, 1), ("16 x 1", 16, 1), ("16 x 32 pipelined", 16, 32)]
 
 parser = argparse.ArgumentParser(prog="tests/bench/run", description=__doc__, epilog="""What checks feel while 100,000
@@ -287,14 +288,14 @@ def main():
     write_requests(many, texts[:2000], organizations, pairs=64)
 
     empty = Cluster().start().install()
-    bare = Daemon(empty, settings={"log.level": "info"})
+    bare = Daemon(empty, settings={"log.level": "info", "ledger.spool_bytes": SPOOL})
     empty_kib = resident_kib(bare.process.pid)
     bare.close()
     empty.close()
 
     progress("apikeyd loads it")
     begin = time.monotonic()
-    daemon = Daemon(cluster, settings={"log.level": "info", "freshness.max_stale_ms": "60000"}, pepper=pepper)
+    daemon = Daemon(cluster, settings={"log.level": "info", "freshness.max_stale_ms": "60000", "ledger.spool_bytes": SPOOL}, pepper=pepper)
     loaded = time.monotonic() - begin
     for task in os.listdir(f"/proc/{daemon.process.pid}/task"):
         os.sched_setaffinity(int(task), {CPUS[0]})
