@@ -100,6 +100,27 @@ def test_verify(t):
     t.ok(code == 1 and any("this chain" in f["problem"] for f in found["findings"]), str(found))
 
 
+def test_what_a_daemon_wrote_is_whole(t):
+    """Real checks, and the daemon's own log as the journal."""
+    cluster = t.keep(Cluster().start().install())
+    daemon = t.keep(Daemon(cluster, {"ledger.flush_ms": "100"}, pepper=PEPPER))
+    cluster.sql("create role auditor login; grant apikeyd_auditor to auditor")
+    daemon.admin("org_add", org="acme")
+    daemon.admin("page_add", org="acme", page="acme")
+    key = daemon.admin("key_mint", kind="organization", org="acme", access="read")
+    for scope in ("page:read", "page:write", "page:read"):
+        daemon.check(key["key"], scope, "acme", min_rev=key["rev"])
+    counted = lambda: cluster.sql("select coalesce(sum(count), 0)::int from apikeyd.verdicts where key_id = %s", key["key_id"])[0][0]
+    wait_until("the verdicts", lambda: counted() == 3)
+    wait_until("the seals", lambda: not cluster.sql("select from apikeyd.administration where not sealed"))
+    t.equal(daemon.admin("key_show", key_id=key["key_id"])["usage"]["scopes"], ["page:read"], "its use")
+    env = dict(cluster.env("auditor"), APIKEYD_ADMIN_SOCKET=daemon.admin_socket)
+    done = subprocess.run([APIKEYCTL, "audit", "verify", "--json", "--anchors", daemon.log_path], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    t.equal(done.returncode, 0, done.stdout + done.stderr)
+    found = json.loads(done.stdout)
+    t.ok(found["whole"] and found["macs"] == found["batches"] > 0 and found["anchors"] > 0, str(found))
+
+
 def test_macs_of_the_daemon(t):
     s = Scene(t)
     head = s.chain.heads[1]
