@@ -121,7 +121,7 @@ def faults(cluster):
 def make_world(t, cluster=None, settings=None, start=True, stacks=None):
     cluster = cluster or t.keep(Cluster().start().install(demo=True))
     daemon = t.keep(Daemon(cluster, {"ledger.flush_ms": "20", "freshness.max_stale_ms": MINUTES, "database.backoff_max_ms": "100",
-                                     **(settings or {})}, start=start, stacks=stacks))
+                                     "limits.stop_ms": "25s", **(settings or {})}, start=start, stacks=stacks))
     return cluster, daemon
 
 
@@ -171,7 +171,8 @@ def test_each_answer_is_in_the_ledger_once(t):
     t.equal(faults(cluster), [], "verified")
     t.ok(daemon.log().count("ledger: anchor chain=") >= 2, "anchored at the first batch and at the end")
     head = cluster.sql("select encode(last_head, 'hex') from apikeyd.ledger_chain")[0][0]
-    t.ok(f"head={head}" in daemon.log().splitlines()[-2], "the last anchor is the head that the database has")
+    anchors = [line for line in daemon.log().splitlines() if "ledger: anchor chain=" in line]
+    t.ok(f"head={head}" in anchors[-1], "the last anchor is the head that the database has")
 
 
 def test_what_is_recorded(t):
@@ -409,11 +410,11 @@ def test_spool_full(t):
 
 def test_junk_fills_nothing(t):
     """Keys that nobody has, at full speed from everywhere, while the database is away: an ALLOW finds room."""
-    cluster, daemon = make_world(t, settings={"ledger.sources_per_minute": "200", "ledger.spool_bytes": "512k"})
+    cluster, daemon = make_world(t, settings={"ledger.sources_per_minute": "50", "ledger.spool_bytes": "512k"})
     asker, before = make_asker(t, cluster, daemon)
     cluster.stop("immediate")
     dice = random.Random(3)
-    sent = 0
+    sent = received = 0
     with contextlib.closing(daemon.rpc()) as rpc:
         for _ in range(60 if SLOW else 200):
             for _ in range(200):
@@ -421,9 +422,9 @@ def test_junk_fills_nothing(t):
                 key = "junk" if dice.randrange(2) else make_key("organization")
                 rpc.send("check", key, f"s{dice.randrange(1000)}:read", f"page-{dice.randrange(100000)}", {"addr": addr})
                 sent += 1
-            while len(rpc.early) < 0 or sent > rpc.__dict__.setdefault("got", 0):
+            while received < sent:
                 rpc.receive_message()
-                rpc.got += 1
+                received += 1
         t.equal(rpc.check(asker.keys[0], "incident:read", "acme")["reason"], "ok", "an ALLOW")
     stats = daemon.stats()["ledger"]
     t.ok(stats["spool_records"] < stats["spool_capacity"] // 2, f"{sent} of junk take {stats['spool_records']} records")
@@ -433,7 +434,7 @@ def test_junk_fills_nothing(t):
     wait_until("an empty spool", lambda: daemon.stats()["ledger"]["spool_records"] == 0)
     daemon.stop()
     got = difference(counted(cluster), before)
-    t.equal(got["malformed_key"] + got["unknown_key"], sent, "each is counted")
+    t.equal(sum(got.values()) - got["ok"], sent, "each is counted")
     t.equal(faults(cluster), [], "verified")
 
 
