@@ -331,7 +331,7 @@ class Daemon:
             f.write(self.pepper if " " in self.pepper else f"1 {self.pepper}\n")
         self.settings = {"socket.path": self.socket, "admin.path": self.admin_socket,
                          "key.pepper_file": self.pepper_file, "log.level": "debug", "stacks.dir": self.stack_dir,
-                         "state.directory": self.state_dir, "ledger.spool_bytes": "1M",
+                         "state.directory": self.state_dir, "ledger.spool_bytes": "16M",
                          "database.conninfo": conninfo or (cluster.dsn("apikeyd") if cluster else
                                                            f"host={self.dir} user=apikeyd dbname=apikeyd")}
         if sanitized(): # whose look for leaks, at the end, is what a filter of system calls is there to prevent

@@ -249,6 +249,10 @@ class Judge:
         made = [(at, number) for at, number, value in found if at <= known and self.past.branches[branch].sees(number, at)]
         if made and any(b.sees(max(made)[1], max(made)[0]) for b in here if not b.sees(branch, known)):
             return True # what it had answered was not lost itself
+        for b in self.past.branches[branch + 1:]:
+            inherited = [(at, value) for at, number, value in found if number != b.number and b.sees(number, at)]
+            if not b.sees(branch, known) and inherited and max(inherited)[1]:
+                return True # it was lost, and had been so before already: the new history began with it
         return any(number == branch and at > known and not value or number != branch and at <= rev and value
                    for at, number, value in found)
 
