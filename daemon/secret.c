@@ -97,7 +97,7 @@ static struct pepper *place_for(struct secret *secret, uint16_t version)
 static const char *parse_line(struct secret *secret, const char *line, size_t len)
 {
 	unsigned version = 0;
-	size_t at = 0, bytes;
+	size_t at = 0;
 
 	while (len > 0 && (line[len - 1] == ' ' || line[len - 1] == '\t' || line[len - 1] == '\r'))
 		len--;
@@ -119,8 +119,7 @@ static const char *parse_line(struct secret *secret, const char *line, size_t le
 
 	if (!pepper)
 		return "this version stands there twice";
-	if (len - at != 2 * PEPPER_LEN ||
-	    sodium_hex2bin(pepper->bytes, PEPPER_LEN, line + at, len - at, NULL, &bytes, NULL) || bytes != PEPPER_LEN)
+	if (!secret_from_hex(line + at, len - at, pepper->bytes, PEPPER_LEN))
 		return "after the version there must be exactly 64 hex digits";
 	if (sodium_is_zero(pepper->bytes, PEPPER_LEN))
 		return "a pepper of zeros is no secret; write 32 random bytes";
@@ -273,6 +272,13 @@ void secret_proof(const struct secret *secret, const void *text, size_t len, uin
 	crypto_shorthash_siphashx24(ret, text, len, secret->proof_key);
 	/* All zero says "none remembered". */
 	ret[0] |= secret_proof_equal(ret, (const uint8_t[SECRET_PROOF_LEN]){0}) ? 1 : 0;
+}
+
+bool secret_from_hex(const char *text, size_t len, uint8_t *ret, size_t size)
+{
+	size_t bytes = 0;
+
+	return len == 2 * size && !sodium_hex2bin(ret, size, text, len, NULL, &bytes, NULL) && bytes == size;
 }
 
 bool secret_equal(const void *a, const void *b, size_t len)

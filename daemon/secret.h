@@ -57,6 +57,8 @@ static inline bool secret_proof_equal(const uint8_t a[SECRET_PROOF_LEN], const u
 	memcpy(y, b, sizeof(y));
 	return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
 }
+/* The bytes that exactly 2 * `size` hexadecimal digits stand for. False: they are something else. */
+bool secret_from_hex(const char *text, size_t len, uint8_t *ret, size_t size);
 /* Constant time. */
 bool secret_equal(const void *a, const void *b, size_t len);
 /* `len` bytes from the kernel. */

@@ -2,7 +2,6 @@
  * Verifying the ledger: whether the MACs that its heads carry are ones that a daemon with this pepper makes. The heads
  * come from whoever asks; the database is not.
  */
-#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,7 +13,7 @@ enum { HEX_LEN = 2 * SECRET_HASH_LEN, VERSION_LEN = 5 };
 static bool parse(const char *text, size_t len, uint8_t head[SECRET_HASH_LEN], uint16_t *ret_version,
 		  uint8_t mac[SECRET_HASH_LEN])
 {
-	size_t bytes, digits = len - (2 * HEX_LEN + 2);
+	size_t digits = len - (2 * HEX_LEN + 2);
 	unsigned version = 0;
 
 	if (len < 2 * HEX_LEN + 3 || digits > VERSION_LEN || text[HEX_LEN] != ' ' || text[HEX_LEN + 1 + digits] != ' ')
@@ -27,10 +26,8 @@ static bool parse(const char *text, size_t len, uint8_t head[SECRET_HASH_LEN], u
 		version = version * 10 + (unsigned)(c - '0');
 	}
 	*ret_version = (uint16_t)version;
-	return version > 0 && version <= INT16_MAX &&
-	       !sodium_hex2bin(head, SECRET_HASH_LEN, text, HEX_LEN, NULL, &bytes, NULL) && bytes == SECRET_HASH_LEN &&
-	       !sodium_hex2bin(mac, SECRET_HASH_LEN, text + len - HEX_LEN, HEX_LEN, NULL, &bytes, NULL) &&
-	       bytes == SECRET_HASH_LEN;
+	return version > 0 && version <= INT16_MAX && secret_from_hex(text, HEX_LEN, head, SECRET_HASH_LEN) &&
+	       secret_from_hex(text + len - HEX_LEN, HEX_LEN, mac, SECRET_HASH_LEN);
 }
 
 static bool fits_mac(const char *text, size_t len)
