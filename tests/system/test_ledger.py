@@ -30,6 +30,7 @@ class Asker:
         self.answers = collections.Counter()
         self.flying = {} # msgid: verdicts
         self.connection = None
+        self.alone = None # since when nobody listens
         self.dice = random.Random(5)
 
     def question(self):
@@ -53,11 +54,15 @@ class Asker:
         try:
             if self.connection is None:
                 self.connection = self.daemon.rpc()
+                self.alone = None
             msgid = self.connection.next_id + 1
             self.sent += verdicts # a part of it may come to the daemon, whatever send says
             self.flying[msgid] = verdicts
             self.connection.send(method, *params)
-        except OSError:
+        except OSError as error:
+            self.alone = self.alone or time.monotonic()
+            if time.monotonic() > self.alone + 2 * WAIT:
+                raise AssertionError(f"nobody listens: {error}") from error
             self.lose()
 
     def answer(self):
