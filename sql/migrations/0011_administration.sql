@@ -6,9 +6,10 @@ DO $$ BEGIN PERFORM apikeyd.schema_step(11, 'administration'); END $$;
 
 -- As statement triggers with transition tables, one INSERT … SELECT for all rows of a statement; as row triggers, ENABLE
 -- REPLICA, for what logical replication applies (as the change log has them, 0005). The two transition tables of an
--- UPDATE have the same rows in the same order.
+-- UPDATE have the same rows in the same order. They are joined by hash or merge whatever the statistics say: a plan that a
+-- session made for its small updates would go through a big one quadratically.
 CREATE FUNCTION apikeyd.administer() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET jit = off
 AS $$
 DECLARE
   secret constant text[] := '{hash,check_value}';

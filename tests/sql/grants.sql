@@ -96,7 +96,7 @@ SELECT is_empty($$
 $$, 'apikeyd_owner owns everything');
 SELECT is_empty($$
   SELECT proname FROM pg_proc WHERE pronamespace = 'apikeyd'::regnamespace
-    AND coalesce(array_to_string(proconfig, ';'), '') <> 'search_path=pg_catalog, pg_temp' AND proname NOT IN ('wait', 'ledger_field', 'ledger_us', 'ledger_line_of')
+    AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (proconfig), false) AND proname NOT IN ('wait', 'ledger_field', 'ledger_us', 'ledger_line_of')
 $$, 'every function has a fixed search_path, pg_temp last');
 -- One that has a setting is not inlined.
 SELECT is_empty($$SELECT proname FROM pg_proc WHERE pronamespace = 'apikeyd'::regnamespace AND proname IN ('ledger_field', 'ledger_us', 'ledger_line_of')

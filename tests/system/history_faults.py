@@ -91,13 +91,25 @@ class Faults:
         self.nap(0.2, 5)
         self.stage.primary.thaw()
 
+    def take_the_turn(self):
+        """A connection that has it, and a cursor. A writer that sits on it may make a deadlock of that (40P01): again."""
+        while True:
+            connection = self.stage.primary.connect(autocommit=False)
+            try:
+                cursor = connection.cursor()
+                cursor.execute("lock table apikeyd.turn in exclusive mode")
+                return connection, cursor
+            except psycopg2.errors.DeadlockDetected:
+                connection.close()
+            except BaseException:
+                connection.close()
+                raise
+
     def with_the_turn(self, shape, then):
         """`then` may empty the log: what stands in it is read first, while nobody else can commit."""
         txn = Txn(self.stage.branch, "checker", shape)
-        connection = self.stage.primary.connect(autocommit=False)
+        connection, cursor = self.take_the_turn()
         try:
-            cursor = connection.cursor()
-            cursor.execute("lock table apikeyd.turn in exclusive mode")
             with self.past.lock:
                 wanted = {t.number: t for t in self.past.unresolved if t.branch == txn.branch}
             cursor.execute(READ, (list(wanted),))
