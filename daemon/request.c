@@ -327,6 +327,7 @@ static uint32_t judge(struct request_core *core, struct request_owner *owner, co
 		if (requests[i].reason == REASON_OK)
 			judge_pairs(core, &requests[i]);
 	}
+	request_record_ahead(core, count);
 	for (uint32_t i = 0; i < count; i++)
 		put_aside(core, owner, &requests[i]);
 	for (uint32_t i = 0; i < count; i++) {

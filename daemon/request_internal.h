@@ -143,6 +143,7 @@ struct request_scratch {
 	struct rpc_text slugs[REQUEST_PAIRS_MAX];
 	struct copy_page pages[REQUEST_PAIRS_MAX];
 	struct request_outcome outcomes[REQUEST_PAIRS_MAX];
+	uint64_t aims[2 * REQUEST_PAIRS_MAX];	/* where the ledger counts them */
 	uint64_t read_ns[REQUEST_ANSWERED_MAX]; /* of core->answered_count late answers: when the question was read */
 };
 
@@ -166,6 +167,8 @@ void request_where(const struct request_view *view, const struct request *reques
 
 /* ---- request_record.c: verdicts into the ledger ---- */
 
+/* Before many are answered: fetches where they will be counted. */
+void request_record_ahead(struct request_core *core, uint32_t count);
 /* Before the lines of audit are asked: what they may have recorded. */
 static inline void request_record_about(struct request_facts *facts, const struct rpc_pair *pair,
 					const struct rule_where *where, enum reason reason)

@@ -3,6 +3,39 @@
 
 #include <stddef.h>
 
+static inline uint64_t hint_of(rule_scope scope, rule_handle page)
+{
+	return (uint64_t)page << 16 | scope;
+}
+
+void request_record_ahead(struct request_core *core, uint32_t count)
+{
+	struct request_scratch *scratch = core->scratch;
+	const struct rollup *ledger = core->ledger;
+	uint32_t aims = 0;
+
+	if (!ledger || (count == 1 && scratch->requests[0].pair_count < 2))
+		return;
+	for (uint32_t i = 0; i < count; i++) {
+		const struct request *request = &scratch->requests[i];
+		keytext_id id = request->text.id;
+		uint32_t uid = request->owner->uid;
+
+		for (uint32_t j = 0; request->reason == REASON_OK && j < request->pair_count; j++) {
+			const struct request_outcome *outcome = &scratch->outcomes[request->first_pair + j];
+			uint64_t hint = hint_of(outcome->where.scope, outcome->where.page);
+			enum reason reason = outcome->reason;
+
+			scratch->aims[aims++] = rollup_aim(ledger, reason, id, hint, uid, request->stack->name_len);
+			if (reason != REASON_OK)
+				scratch->aims[aims++] =
+					rollup_aim(ledger, reason, id, 0, uid, request->stack->name_len);
+		}
+	}
+	for (uint32_t i = 0; i < aims; i++)
+		rollup_fetch(ledger, scratch->aims[i]);
+}
+
 /* Names that the copy knows; others are nobody's, and there may be any number of them. */
 static void name_place(const struct request_view *view, const struct rpc_pair *pair, const struct rule_where *where,
 		       struct rollup_verdict *v)
@@ -21,7 +54,7 @@ static void name_place(const struct request_view *view, const struct rpc_pair *p
 		v->scope = pair->scope;
 	if (page)
 		v->page = pair->page;
-	v->hint = (uint64_t)page << 16 | scope;
+	v->hint = hint_of(scope, page);
 }
 
 static void fill(const struct request_view *view, const struct request *request, const struct rpc_pair *pair,

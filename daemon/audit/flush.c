@@ -9,7 +9,8 @@
 #include "daemon/audit/flush_internal.h"
 #include "daemon/log.h"
 
-enum { TICK_MS = 200, ASK_MS = 60000, SPAN_PARTS = 16 };
+/* PACE: so many records more are worth waiting for another flush_ms, up to WAIT_MS, when no roll-up counts on. */
+enum { TICK_MS = 200, ASK_MS = 60000, SPAN_PARTS = 16, PACE = 1000, WAIT_MS = 60000 };
 
 static void next(struct flush *flush);
 
@@ -343,19 +344,40 @@ static void send_batch(struct flush *flush)
 	ledger_send(flush->ledger, sent);
 }
 
+/*
+ * How long roll-ups count on before they are sent. Each time costs a row for each that is met again, in the database for
+ * good: where there are few, they come soon; where there are many, once a minute.
+ */
+static uint64_t wait_ms(const struct flush *flush, uint64_t open)
+{
+	uint64_t least = flush->config->ledger_flush_ms, ms = least + least * open / PACE;
+
+	return ms <= WAIT_MS ? ms : least > WAIT_MS ? least : WAIT_MS;
+}
+
+/* Whether records are to be sealed now. All that there were when it was time are; then it is time again from then on. */
+static bool is_time(struct flush *flush)
+{
+	uint64_t from = spool_open_from(flush->spool), end = spool_end(flush->spool);
+
+	if (from < flush->due_end)
+		return true;
+	/* A spool that fills is not left to wait for its time. */
+	if (flush->stopping || end - from >= spool_capacity(flush->spool) / 2)
+		return true;
+	if (!is_over(flush, flush->flushed_at, wait_ms(flush, end - from)))
+		return false;
+	flush->due_end = end;
+	flush->flushed_at = uv_now(flush->loop);
+	return true;
+}
+
 /* Whether there is something to send, seals it, and sends it or has it made. */
 static bool advance(struct flush *flush)
 {
-	const struct config *config = flush->config;
-	uint64_t open = spool_end(flush->spool) - spool_open_from(flush->spool);
-	/* A spool that fills is not left to wait for its time. */
-	bool is_time = flush->stopping || open >= config->ledger_batch_rows ||
-		       open >= spool_capacity(flush->spool) / 4 ||
-		       is_over(flush, flush->sealed_at, config->ledger_flush_ms);
-
 	if (!spool_sealed(flush->spool, &flush->sealed)) {
-		if (is_time && spool_seal(flush->spool, database_now(flush), config->ledger_batch_rows, SPAN_PARTS)) {
-			flush->sealed_at = uv_now(flush->loop);
+		if (is_time(flush) &&
+		    spool_seal(flush->spool, database_now(flush), flush->config->ledger_batch_rows, SPAN_PARTS)) {
 			drop_made(flush);
 		} else if (flush->stopping || (!flush->kind[0] && !flush->empty) ||
 			   !spool_seal_statement(flush->spool, database_now(flush))) {
@@ -505,7 +527,7 @@ void flush_start(struct flush *flush)
 	if (spool_used(flush->spool))
 		log_info("ledger: %" PRIu64 " records wait in the spool for the database", spool_used(flush->spool));
 	flush->started = true;
-	flush->sealed_at = uv_now(flush->loop);
+	flush->flushed_at = uv_now(flush->loop);
 	set_tick(flush);
 }
 

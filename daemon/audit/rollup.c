@@ -2,11 +2,12 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 
 #include "daemon/modules/ledger.h"
 
-enum { WAYS = 8, RATES = 1024, RESERVE_PART = 4 };
+enum { WAYS = 8, RATES = 1024, RESERVE_PART = 4, HUGE_PAGE = 2 << 20 };
 static const uint64_t minute_us = 60000000, second_us = 1000000;
 static const int64_t last_us = INT64_C(253402300799999999); /* of the year 9999 */
 
@@ -40,6 +41,19 @@ struct rollup {
 
 /* ---- life ---- */
 
+/* Zeroed. It is looked at all over: in huge pages, where the kernel has some, a look costs no walk through tables. */
+static struct entry *entries_new(size_t count)
+{
+	size_t size = (count * sizeof(struct entry) + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+	struct entry *entries = aligned_alloc(HUGE_PAGE, size);
+
+	if (!entries)
+		return NULL;
+	madvise(entries, size, MADV_HUGEPAGE);
+	memset(entries, 0, size);
+	return entries;
+}
+
 struct rollup *rollup_new(struct spool *spool, const struct rollup_limits *limits)
 {
 	struct rollup *rollup = calloc(1, sizeof(*rollup));
@@ -50,7 +64,7 @@ struct rollup *rollup_new(struct spool *spool, const struct rollup_limits *limit
 	while (count < spool_capacity(spool))
 		count *= 2;
 	/* Windows of WAYS entries may begin at any of them. */
-	rollup->entries = calloc(count + WAYS, sizeof(*rollup->entries));
+	rollup->entries = entries_new(count + WAYS);
 	if (!rollup->entries || getrandom(&rollup->seed, sizeof(rollup->seed), 0) != sizeof(rollup->seed)) {
 		rollup_free(rollup);
 		return NULL;
@@ -101,12 +115,18 @@ static inline uint64_t mix(uint64_t hash, uint64_t word)
 	return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
+static inline uint64_t hash_of(const struct rollup *rollup, keytext_id key_id, uint64_t hint, uint32_t uid,
+			       uint8_t reason, uint32_t stack_len)
+{
+	uint64_t hash = mix(mix(rollup->seed, key_id), hint);
+
+	return mix(hash, (uint64_t)uid << 16 | (uint64_t)reason << 8 | (uint8_t)stack_len);
+}
+
 static inline void set_hash(const struct rollup *rollup, struct identity *id, uint64_t hint)
 {
-	uint64_t hash = mix(rollup->seed, id->key_id), halves[2];
+	uint64_t hash = hash_of(rollup, id->key_id, hint, id->uid, id->reason, id->stack.len), halves[2];
 
-	hash = mix(hash, hint);
-	hash = mix(hash, (uint64_t)id->uid << 16 | (uint64_t)id->reason << 8 | (uint8_t)id->stack.len);
 	if (id->addr.family != 0) {
 		memcpy(halves, id->addr.bytes, sizeof(halves));
 		hash = mix(mix(hash, halves[0]), halves[1] + id->addr.family);
@@ -173,6 +193,30 @@ static inline struct spool_record *find(const struct rollup *rollup, const struc
 			return entry[i].record;
 	}
 	return NULL;
+}
+
+uint64_t rollup_aim(const struct rollup *rollup, enum reason reason, keytext_id key_id, uint64_t hint, uint32_t uid,
+		    uint32_t stack_len)
+{
+	uint64_t hash = hash_of(rollup, key_id, hint, uid, spool_reason_at(rollup->spool, reason), stack_len);
+
+	__builtin_prefetch(&rollup->entries[hash & rollup->mask]);
+	return hash;
+}
+
+void rollup_fetch(const struct rollup *rollup, uint64_t aim)
+{
+	const struct entry *entry = &rollup->entries[aim & rollup->mask];
+
+	for (unsigned i = 0; i < WAYS; i++) {
+		if (entry[i].hash == aim && entry[i].position >= rollup->floor) {
+			/* What is counted up, and what is compared. */
+			__builtin_prefetch(entry[i].record, 1);
+			__builtin_prefetch(&entry[i].record->kind);
+			__builtin_prefetch(entry[i].record->text);
+			return;
+		}
+	}
 }
 
 /* In a place of one that is over; where all count still, one of them begins anew when it is met again. */

@@ -62,6 +62,16 @@ void rollup_configure(struct rollup *rollup, const struct rollup_limits *limits)
 
 /* Records it. False: it is an ALLOW, there is no room, and nothing was recorded: what is answered instead must be. */
 bool rollup_record(struct rollup *rollup, const struct rollup_verdict *verdict);
+/*
+ * Before many verdicts of proven keys are recorded: fetches into the processor's caches where they would be counted, in two
+ * passes, since one by one each costs a miss in the index and another in the spool. rollup_aim of all of them, then
+ * rollup_fetch of what each returned. Nothing hangs on whether they come. A refusal beyond its rate is counted under the
+ * hint 0.
+ */
+uint64_t rollup_aim(const struct rollup *rollup, enum reason reason, keytext_id key_id, uint64_t hint, uint32_t uid,
+		    uint32_t stack_len);
+void rollup_fetch(const struct rollup *rollup, uint64_t aim);
+
 /* There is room for whatever comes. */
 bool rollup_is_open(const struct rollup *rollup);
 /* Whether an ALLOW would find room now. */

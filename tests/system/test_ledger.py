@@ -369,6 +369,51 @@ def test_history_lost(t):
     t.ok(any("missing" in row[4] or "gap" in row[4] for row in faults(cluster)), f"and so does verification: {faults(cluster)}")
 
 
+# ---- when it is sent ------------------------------------------------------------------------------------------------
+
+def ask_in_turn(daemon, keys, rounds):
+    """Each key about each of some scopes and pages, over and over. Returns how many different questions, and how many."""
+    questions = [(key, f"{what}:read", page) for key in keys for what in ("page", "incident", "maintenance", "service")
+                 for page in ("acme", "acme-cloud")]
+    with contextlib.closing(daemon.rpc()) as rpc:
+        for _ in range(rounds):
+            for question in questions:
+                rpc.send("check", *question, {})
+            for _ in questions:
+                rpc.receive_message()
+    return len(questions), rounds * len(questions)
+
+
+def test_many_count_on_until_it_is_time(t):
+    """More records than a batch has rows are no reason to send: what is met again would begin anew."""
+    cluster, daemon = make_world(t, settings={"ledger.batch_rows": "50", "ledger.flush_ms": "3600s"})
+    keys = [mint(daemon) for _ in range(20)]
+    daemon.stop()
+    before = counted(cluster)
+    daemon.start()
+    different, asked = ask_in_turn(daemon, keys, 10)
+    stats = daemon.stats()["ledger"]
+    t.equal((stats["batches"], stats["rows"]), (0, 0), "nothing was sent")
+    t.equal(stats["rollups"] + stats["rolled_up"], asked, "all are counted")
+    t.ok(different <= stats["rollups"] <= asked // 2, f"{stats['rollups']} roll-ups of {different} different verdicts")
+    daemon.stop()
+    t.equal(difference(counted(cluster), before), {"ok": asked}, "a stop sends them")
+    t.equal(cluster.sql("select max(rows) from apikeyd.ledger_batch")[0][0], 50, "in batches of that many rows")
+    t.equal(faults(cluster), [], "verified")
+
+
+def test_half_a_spool_is_sent_at_once(t):
+    cluster, daemon = make_world(t, settings={"ledger.spool_bytes": "65536", "ledger.batch_rows": "20", "ledger.flush_ms": "3600s"})
+    keys = [mint(daemon) for _ in range(15)]
+    different, _ = ask_in_turn(daemon, keys, 1)
+    stats = daemon.stats()["ledger"]
+    t.ok(stats["spool_capacity"] // 2 < different < stats["spool_capacity"], "more than half of a spool")
+    wait_until("half an empty spool", lambda: daemon.stats()["ledger"]["spool_records"] < stats["spool_capacity"] // 2)
+    t.ok(daemon.stats()["ledger"]["spool_records"] > 0, "the rest has time")
+    t.equal(daemon.stop(), 0, "stopped")
+    t.equal(faults(cluster), [], "verified")
+
+
 # ---- full -----------------------------------------------------------------------------------------------------------
 
 def full_stack(arguments):

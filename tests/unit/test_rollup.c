@@ -130,6 +130,11 @@ static void test_allows_are_counted(void **state)
 	v.stack = text("defaulu");
 	record(&v);
 	assert_int_equal(spool_used(spool), 8);
+	/* Looking ahead changes nothing, whether there is one or not. */
+	rollup_fetch(rollup, rollup_aim(rollup, REASON_OK, v.key_id, v.hint, v.uid, v.stack.len));
+	rollup_fetch(rollup, rollup_aim(rollup, REASON_REVOKED, 99, 0, 0, 0));
+	assert_int_equal(spool_used(spool), 8);
+	assert_int_equal(last()->count, 1);
 	/* The next minute, and one that goes back. */
 	v.now = noon + MINUTE;
 	record(&v);
