@@ -128,14 +128,18 @@ struct row {
 
 static void put_both(struct row *row, const char *field, size_t len)
 {
+	const char *rest = field, *slash;
+
 	batch_put_field(row->line, field, len);
 	/* All text is printable ASCII: the backslash alone means something to COPY. */
-	for (size_t i = 0; field && i < len; i++) {
-		if (field[i] == '\\')
-			batch_put(row->copy, "\\", 1);
-		batch_put(row->copy, field + i, 1);
+	while (field && (slash = memchr(rest, '\\', (size_t)(field + len - rest)))) {
+		batch_put(row->copy, rest, (size_t)(slash + 1 - rest));
+		batch_put(row->copy, "\\", 1);
+		rest = slash + 1;
 	}
-	if (!field)
+	if (field)
+		batch_put(row->copy, rest, (size_t)(field + len - rest));
+	else
 		put_word(row->copy, "\\N");
 	put_word(row->copy, "\t");
 }

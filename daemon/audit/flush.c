@@ -9,8 +9,11 @@
 #include "daemon/audit/flush_internal.h"
 #include "daemon/log.h"
 
-/* PACE: so many records more are worth waiting for another flush_ms, up to WAIT_MS, when no roll-up counts on. */
-enum { TICK_MS = 200, ASK_MS = 60000, SPAN_PARTS = 16, PACE = 1000, WAIT_MS = 60000 };
+/*
+ * PACE: so many records more are worth waiting for another flush_ms, up to WAIT_MS, when no roll-up counts on. REST: how
+ * much longer than a batch took is the pause before the next one that is due with it, up to REST_MS.
+ */
+enum { TICK_MS = 200, ASK_MS = 60000, SPAN_PARTS = 16, PACE = 1000, WAIT_MS = 60000, REST = 3, REST_MS = 5000 };
 
 static void next(struct flush *flush);
 
@@ -67,6 +70,14 @@ static void good(struct flush *flush)
 	flush->retry_at = 0;
 }
 
+/* The database has others to serve: many batches at once are sent with pauses between them. */
+static void rest(struct flush *flush)
+{
+	uint64_t now = uv_now(flush->loop), ms = REST * (now - flush->sealed_at);
+
+	flush->rest_until = now + (ms < REST_MS ? ms : REST_MS);
+}
+
 static void release(struct flush *flush)
 {
 	spool_release(flush->spool);
@@ -76,6 +87,7 @@ static void release(struct flush *flush)
 	if (flush->sent.tbl)
 		flush->asked_at = 0; /* there may be more */
 	flush->committed_at = uv_now(flush->loop);
+	rest(flush);
 	if (flush->sealed.is_statement) {
 		flush->kind[0] = '\0';
 		flush->empty = false;
@@ -360,11 +372,11 @@ static bool is_time(struct flush *flush)
 {
 	uint64_t from = spool_open_from(flush->spool), end = spool_end(flush->spool);
 
-	if (from < flush->due_end)
-		return true;
 	/* A spool that fills is not left to wait for its time. */
 	if (flush->stopping || end - from >= spool_capacity(flush->spool) / 2)
 		return true;
+	if (from < flush->due_end)
+		return uv_now(flush->loop) >= flush->rest_until;
 	if (!is_over(flush, flush->flushed_at, wait_ms(flush, end - from)))
 		return false;
 	flush->due_end = end;
@@ -378,6 +390,7 @@ static bool advance(struct flush *flush)
 	if (!spool_sealed(flush->spool, &flush->sealed)) {
 		if (is_time(flush) &&
 		    spool_seal(flush->spool, database_now(flush), flush->config->ledger_batch_rows, SPAN_PARTS)) {
+			flush->sealed_at = uv_now(flush->loop);
 			drop_made(flush);
 		} else if (flush->stopping || (!flush->kind[0] && !flush->empty) ||
 			   !spool_seal_statement(flush->spool, database_now(flush))) {

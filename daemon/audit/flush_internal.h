@@ -48,7 +48,7 @@ struct flush {
 	unsigned due, skip;		 /* what is due: so many were told, so many are left out */
 
 	/* loop ms; 0: not yet */
-	uint64_t flushed_at, asked_at, anchored_at, committed_at, synced_at, retry_at;
+	uint64_t flushed_at, sealed_at, rest_until, asked_at, anchored_at, committed_at, synced_at, retry_at;
 	uint32_t backoff_ms;
 	uint64_t due_end;  /* the position up to which records are due */
 	uint64_t anchored; /* the number behind the batch that the last anchor was of; 0: none in this run */
