@@ -20,6 +20,7 @@ LOAD = os.path.join(BUILD, "tests", "bench", "bench_load")
 ECHO = os.path.join(BUILD, "tests", "bench", "bench_echo")
 ORGANIZATIONS_PER_KEY, PAGES_PER_ORGANIZATION, USERS_PER_KEY = 100, 3, 10
 SPOOL = "256M"  # room for each of the questions in each batch
+UNRECORDED = "caller required penalty\nkey required store\naccount required rate\naudit none\n" # else as the default stack
 SHAPES = [("1 connection, 1 in flight", 1, 1), ("16 x 1", 16, 1), ("16 x 32 pipelined", 16, 32)]
 
 parser = argparse.ArgumentParser(prog="tests/bench/run", description=__doc__, epilog="""What checks feel while 100,000
@@ -295,7 +296,10 @@ def main():
 
     progress("apikeyd loads it")
     begin = time.monotonic()
-    daemon = Daemon(cluster, settings={"log.level": "info", "freshness.max_stale_ms": "60000", "ledger.spool_bytes": SPOOL}, pepper=pepper)
+    unrecorded = os.path.join(new_dir("plain"), "plain.sock")
+    daemon = Daemon(cluster, settings={"log.level": "info", "freshness.max_stale_ms": "60000", "ledger.spool_bytes": SPOOL,
+                                       "socket plain.path": unrecorded, "socket plain.stack": "plain"},
+                    stacks={"plain": UNRECORDED}, pepper=pepper)
     loaded = time.monotonic() - begin
     for task in os.listdir(f"/proc/{daemon.process.pid}/task"):
         os.sched_setaffinity(int(task), {CPUS[0]})
@@ -309,10 +313,11 @@ def main():
     table, raw = [], {}
     for name, connections, depth in SHAPES:
         progress(name)
-        runs = {"apikeyd": [], "echo": [], "redis": [], "postgres": []}
+        runs = {"apikeyd": [], "unrecorded": [], "echo": [], "redis": [], "postgres": []}
         for _ in range(args.rounds):
             runs["echo"].append(load(echo_socket, connections, depth))
             runs["apikeyd"].append(load(daemon.socket, connections, depth, single))
+            runs["unrecorded"].append(load(unrecorded, connections, depth, single))
             got = redis_get(connections, depth)
             if got:
                 runs["redis"].append(got)
@@ -324,6 +329,14 @@ def main():
     raw["check_many of 64"] = {"apikeyd": many_run}
     echo.send_signal(signal.SIGTERM)
     echo.wait()
+    # What was recorded so far is not what checks feel of changes.
+    progress("the ledger is brought up to date")
+    for flush_ms in ("100", None):
+        daemon.settings["ledger.flush_ms"] = flush_ms
+        daemon.write_conf()
+        daemon.process.send_signal(signal.SIGHUP)
+        if flush_ms:
+            wait_until("an empty spool", lambda: daemon.stats()["ledger"]["spool_records"] == 0, 600)
     changed = {}
     if not args.no_changes:
         progress("what checks feel of changes")
@@ -338,7 +351,7 @@ def main():
         ours = got["apikeyd"]
         say(f"\n{name}")
         say(f"  {'server':<28}{'checks/s':>12}{'p50 us':>10}{'p99 us':>10}   apikeyd to it: rate  p50")
-        for server, label in (("apikeyd", "apikeyd"), ("echo", "bare libuv echo (the floor)"), ("redis", "Redis GET"),
+        for server, label in (("apikeyd", "apikeyd"), ("unrecorded", "... without the ledger"), ("echo", "bare libuv echo (the floor)"), ("redis", "Redis GET"),
                               ("postgres", "PostgreSQL, prepared query")):
             if server in got:
                 it = got[server]
