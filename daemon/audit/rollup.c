@@ -7,7 +7,7 @@
 
 #include "daemon/modules/ledger.h"
 
-enum { WAYS = 8, RATES = 1024, RESERVE_PART = 4, HUGE_PAGE = 2 << 20 };
+enum { WAYS = 8, RATES = 1024, RATE_WAYS = 8, RESERVE_PART = 4, HUGE_PAGE = 2 << 20 };
 static const uint64_t minute_us = 60000000, second_us = 1000000;
 static const int64_t last_us = INT64_C(253402300799999999); /* of the year 9999 */
 
@@ -36,7 +36,7 @@ struct rollup {
 	uint64_t mask; /* of entries */
 	struct entry *entries;
 	struct rollup_counts counts;
-	struct rate rates[RATES];
+	struct rate rates[RATES + RATE_WAYS];
 };
 
 /* ---- life ---- */
@@ -331,14 +331,32 @@ static inline bool count_up(struct rollup *rollup, const struct rollup_verdict *
 
 /* ---- rates ---- */
 
+/*
+ * The count of this caller and reason in this second. Where all places that it may have are taken by others, it shares one
+ * with another: both have less, and no two that meet in a place can begin it anew for each other.
+ */
+static struct rate *rate_of(struct rollup *rollup, const struct rollup_verdict *v)
+{
+	int64_t second = v->boot / (int64_t)second_us;
+	struct rate *rates = &rollup->rates[mix(mix(rollup->seed, v->uid), v->reason) % RATES], *over = NULL;
+
+	for (unsigned i = 0; i < RATE_WAYS; i++) {
+		if (rates[i].second != second)
+			over = over ? over : &rates[i];
+		else if (rates[i].uid == v->uid && rates[i].reason == v->reason)
+			return &rates[i];
+	}
+	if (!over)
+		return rates;
+	*over = (struct rate){.uid = v->uid, .reason = (uint8_t)v->reason, .second = second};
+	return over;
+}
+
 /* Whether one more event is within its rate. */
 static bool rate_holds(struct rollup *rollup, const struct rollup_verdict *v)
 {
-	struct rate *rate = &rollup->rates[mix(v->uid, v->reason) % RATES];
-	int64_t second = v->boot / (int64_t)second_us;
+	struct rate *rate = rate_of(rollup, v);
 
-	if (rate->uid != v->uid || rate->reason != v->reason || rate->second != second)
-		*rate = (struct rate){.uid = v->uid, .reason = (uint8_t)v->reason, .second = second};
 	if (rate->used >= rollup->limits.events_per_second) {
 		rollup->counts.limit_events++;
 		return false;

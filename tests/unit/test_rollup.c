@@ -229,6 +229,36 @@ static void test_denials(void **state)
 	assert_int_equal(all_counted(), 15);
 }
 
+/* Callers that take turns: whoever shares a place with another begins nothing anew. */
+static void test_rates_hold_for_many_callers(void **state)
+{
+	enum { CALLERS = 150, ROUNDS = 10, EACH = 2 };
+	struct rollup_verdict v = verdict(REASON_REVOKED, 77);
+
+	(void)state;
+	limits.events_per_second = EACH;
+	limits.denials_per_minute = CALLERS;
+	rollup_configure(rollup, &limits);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		for (unsigned i = 0; i < CALLERS; i++) {
+			v.uid = i;
+			record(&v);
+		}
+	}
+	assert_in_range(rollup_counts(rollup)->events, CALLERS, EACH * CALLERS);
+	assert_int_equal(rollup_counts(rollup)->events + rollup_counts(rollup)->limit_events, CALLERS * ROUNDS);
+	assert_int_equal(all_counted(), CALLERS * ROUNDS);
+	/* All places taken: still no more. */
+	limits.events_per_second = 1;
+	rollup_configure(rollup, &limits);
+	v.boot += SECOND;
+	for (unsigned i = 0; i < 20000; i++) {
+		v.uid = i;
+		record(&v);
+	}
+	assert_in_range(rollup_counts(rollup)->events, 512, EACH * CALLERS + 1024 + 8);
+}
+
 static void test_unproven(void **state)
 {
 	struct rpc_addr addr = {.family = 6, .bytes = {0x20, 1, 0xd, 0xb8, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 7}};
@@ -428,6 +458,7 @@ int main(void)
 		TEST(test_sealed_ones_are_left_alone),
 		TEST(test_full_allows),
 		TEST(test_denials),
+		TEST(test_rates_hold_for_many_callers),
 		TEST(test_unproven),
 		TEST(test_many_names),
 		TEST(test_explain),
