@@ -85,6 +85,10 @@ int journal_open(const char *directory, uint32_t limit, struct journal **ret, ch
 		journal_free(journal);
 		return r;
 	}
+	if (journal->file.kept < 0) {
+		snprintf(journal->trouble, sizeof(journal->trouble), "%s", strerror(-journal->file.kept));
+		journal->counts.failures++;
+	}
 	journal->counts.torn = journal->state.torn;
 	journal->counts.damaged = journal->state.damaged;
 	journal->counts.dropped = journal->state.dropped;
@@ -105,6 +109,12 @@ void journal_start(struct journal *journal, uv_loop_t *loop)
 		log_warning(
 			"journal: [state] directory is empty: after a restart of the daemon nothing is left to deny what "
 			"a lost history of the database takes back");
+	if (journal->file.kept < 0)
+		log_error(
+			"journal: there is no room to write %s/denials anew: %s; going on with the one that is there, "
+			"so that what it denies is denied; what is revoked from now on might be forgotten in a restart: "
+			"make room",
+			journal->directory, strerror(-journal->file.kept));
 	if (state->torn)
 		log_warning("journal: the end of %s/denials was cut off by a crash: %llu slots are left out",
 			    journal->directory, (unsigned long long)state->torn);

@@ -131,6 +131,7 @@ static const char owner_advice[] = "it must belong to the daemon's user alone (d
 static const char where_advice[] =
 	"make it (systemd does, by StateDirectory=apikeyd), or name another, or leave the setting empty to remember "
 	"denials in memory only";
+static const char room_advice[] = "make room on that file system";
 
 static int open_directory(struct journal_file *file, const char *path, char *error)
 {
@@ -197,6 +198,29 @@ static int read_file(struct journal_file *file, const char *path, struct journal
 	return 0;
 }
 
+static int mark(struct journal_file *file, bool whole);
+
+static bool is_full(int r)
+{
+	return r == -ENOSPC || r == -EDQUOT;
+}
+
+/* The file as it is, without what is torn at its end. All of this is in place, and takes no room. */
+static int keep(struct journal_file *file, const struct journal_state *state)
+{
+	int r;
+
+	file->slots = state->slots;
+	file->live = journal_state_slots(state);
+	file->whole = true; /* so that what it is not is written down: the head may say either */
+	r = mark(file, !state->incomplete);
+	if (r == 0 && ftruncate(file->fd, (off_t)(JOURNAL_HEAD + file->slots * JOURNAL_SLOT)) < 0)
+		r = -errno;
+	if (r == 0 && fdatasync(file->fd) < 0)
+		r = -errno;
+	return r;
+}
+
 int journal_file_open(struct journal_file *file, const char *directory, struct journal_state *state,
 		      char error[JOURNAL_ERROR_SIZE])
 {
@@ -217,9 +241,13 @@ int journal_file_open(struct journal_file *file, const char *directory, struct j
 		if (file->fd >= 0)
 			close(file->fd);
 		file->fd = fd;
+	} else if (is_full(r) && file->fd >= 0) {
+		/* It denies no less for that. Without one nobody knows what was denied before, and there is no start. */
+		file->kept = r;
+		r = keep(file, state);
 	}
 	if (r < 0)
-		refuse(error, r, directory, name, strerror(-r), where_advice);
+		refuse(error, r, directory, name, strerror(-r), is_full(r) ? room_advice : where_advice);
 out:
 	if (r < 0)
 		journal_file_close(file);

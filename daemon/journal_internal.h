@@ -70,6 +70,7 @@ struct journal_file {
 	uint64_t slots; /* in the file */
 	uint64_t live;	/* of those, as of the last compaction or start: how many hold */
 	bool whole;	/* as its head says */
+	int kept;	/* -errno: when it was opened there was no room for a new one, and the old one goes on */
 };
 
 /* `state` is initialised, and takes what the file says. */

@@ -246,6 +246,35 @@ static void history_tell(struct doctor *doctor, const struct value *stats)
 		doctor_tell(doctor, "history", FINDING_OK, NULL, "nothing is lost, %llu denials are known", known);
 }
 
+/* What could not be written: the log said so once. */
+static void writing_tell(struct doctor *doctor, const struct value *stats)
+{
+	const struct value *history = value_get(value_get(stats, "feed"), "history");
+	const struct value *ledger = value_get(stats, "ledger");
+	const char *trouble = value_as_text(value_get(history, "journal_trouble"), "");
+	unsigned long long records = value_as_uint(value_get(ledger, "spool_records"), 0);
+	unsigned long long capacity = value_as_uint(value_get(ledger, "spool_capacity"), 0);
+
+	if (*trouble)
+		doctor_tell(
+			doctor, "journal", FINDING_FAILED, "make room in the state directory, or see to its disk",
+			"denials are not written (%s): what is revoked is denied, and might be forgotten in a restart",
+			trouble);
+	if (!ledger)
+		return;
+	if (value_as_uint(value_get(ledger, "spool_unsized"), 0))
+		doctor_tell(doctor, "spool", FINDING_WARNING,
+			    "make room in the state directory and restart, or set the size from before",
+			    "there was no room for [ledger] spool_bytes: it has %llu records, of which %llu wait",
+			    capacity, records);
+	else if (records == capacity)
+		doctor_tell(doctor, "spool", FINDING_FAILED, "see ledger.trouble of apikeyctl stats, and the log",
+			    "it is full (%llu records): an ALLOW is unavailable, audit_full", records);
+	else
+		doctor_tell(doctor, "spool", FINDING_OK, NULL, "%llu of %llu records wait for the database", records,
+			    capacity);
+}
+
 void doctor_daemon(struct doctor *doctor)
 {
 	char why[TALK_WHY_SIZE] = "";
@@ -279,6 +308,7 @@ void doctor_daemon(struct doctor *doctor)
 		    value_as_text(value_get(stats, "version"), "?"), (int)doctor->pid, doctor->user);
 	freshness_tell(doctor, stats);
 	history_tell(doctor, stats);
+	writing_tell(doctor, stats);
 	talk_close(&talk);
 }
 

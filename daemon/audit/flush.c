@@ -537,6 +537,13 @@ void flush_start(struct flush *flush)
 			  " records of the spool are damaged, and left out: the host lost what was not on "
 			  "its disk yet",
 			  spool_damaged(flush->spool));
+	if (spool_unsized(flush->spool))
+		log_error("ledger: there is no room for a spool of [ledger] spool_bytes = %" PRIu64
+			  ": %s; going on with the "
+			  "one that is there, of %" PRIu64
+			  " records: make room, and restart, or set the size from before",
+			  (uint64_t)flush->config->ledger_spool_bytes, strerror(-spool_unsized(flush->spool)),
+			  spool_capacity(flush->spool));
 	if (spool_used(flush->spool))
 		log_info("ledger: %" PRIu64 " records wait in the spool for the database", spool_used(flush->spool));
 	flush->started = true;

@@ -13,6 +13,7 @@ bool flush_stats(const struct flush *flush, struct arena *arena, struct value *m
 		{"spool_records", spool_used(spool)},
 		{"spool_capacity", spool_capacity(spool)},
 		{"spool_damaged", spool_damaged(spool)},
+		{"spool_unsized", spool_unsized(spool) != 0},
 		{"lost", spool_lost(spool)},
 		{"events", rollup->events},
 		{"rollups", rollup->rollups},

@@ -72,7 +72,8 @@ struct spool_batch {
 
 /*
  * Opens or makes `directory`/ledger.spool with room for `bytes`; directory "": in memory only. What an earlier daemon
- * left is still there. 0, or -errno with one line in `error` that says what to do.
+ * left is still there. One that is there takes no more room, so that a full disk is no hindrance. 0, or -errno with one
+ * line in `error` that says what to do.
  */
 int spool_open(const char *directory, uint64_t bytes, struct spool **ret, char error[SPOOL_ERROR_SIZE]);
 void spool_close(struct spool *spool); /* NULL is fine; all that is in it stays in the file */
@@ -89,6 +90,8 @@ uint64_t spool_open_from(const struct spool *spool);   /* records from here on a
 uint64_t spool_lost(const struct spool *spool);	       /* all that were ever lost in this file */
 uint64_t spool_lost_untold(const struct spool *spool); /* of these, no sealed batch tells them yet */
 uint64_t spool_damaged(const struct spool *spool);     /* records that could not be read when it was opened */
+/* It was to have another size, and there was no room for that: -errno; else 0. */
+int spool_unsized(const struct spool *spool);
 bool spool_in_memory(const struct spool *spool);
 const uint8_t *spool_chain(const struct spool *spool);
 const uint8_t *spool_head(const struct spool *spool);  /* of the last batch that is in the database; zeros: none is */

@@ -14,6 +14,8 @@
 
 static const char name[] = "ledger.spool", new_name[] = "ledger.spool.new";
 
+enum { BLOCK = 512 }; /* what st_blocks counts */
+
 static int refuse(char *error, int r, const char *directory, const char *what, const char *why, const char *advice)
 {
 	snprintf(error, SPOOL_ERROR_SIZE, "[state] directory = %.200s%s%s: %s; %s", directory, *what ? "/" : "", what,
@@ -25,6 +27,7 @@ static const char owner_advice[] = "it must belong to the daemon's user alone (d
 static const char where_advice[] =
 	"make it (systemd does, by StateDirectory=apikeyd), or name another, or leave the setting empty to have verdicts "
 	"that are not yet in the database in memory only";
+static const char room_advice[] = "make room on that file system";
 static const char away_advice[] = "move it away; the verdicts in it do not come into the ledger then";
 
 void spool_random_chain(uint8_t ret[SPOOL_CHAIN_LEN])
@@ -34,6 +37,11 @@ void spool_random_chain(uint8_t ret[SPOOL_CHAIN_LEN])
 	/* A UUID of version 4. */
 	ret[6] = (uint8_t)((ret[6] & 0x0f) | 0x40);
 	ret[8] = (uint8_t)((ret[8] & 0x3f) | 0x80);
+}
+
+static bool is_full(int r)
+{
+	return r == -ENOSPC || r == -EDQUOT;
 }
 
 /* ---- one file ---- */
@@ -73,7 +81,7 @@ static int open_file(int directory, const char *path, const char *what, int flag
 		return 1;
 	if (fd < 0 || fstat(fd, &st) < 0) {
 		r = refuse(error, -errno, path, what, errno == ELOOP ? "is a symbolic link" : strerror(errno),
-			   owner_advice);
+			   is_full(-errno) ? room_advice : owner_advice);
 	} else if (!S_ISREG(st.st_mode)) {
 		r = refuse(error, -EINVAL, path, what, "is not a regular file", "move it away");
 	} else if (st.st_uid != geteuid()) {
@@ -138,9 +146,11 @@ static int make(struct spool *spool, int directory, const char *path, uint64_t c
 		goto out;
 	}
 	spool_format(spool->map, capacity, state);
-	if (msync(spool->map, size, MS_SYNC) < 0 || fsync(fd) < 0 ||
-	    renameat(directory, new_name, directory, name) < 0 || fsync(directory) < 0)
-		r = refuse(error, -errno, path, name, strerror(errno), where_advice);
+	if (msync(spool->map, size, MS_SYNC) < 0 || fsync(fd) < 0 || renameat(directory, new_name, directory, name) < 0)
+		r = refuse(error, -errno, path, name, strerror(errno), is_full(-errno) ? room_advice : where_advice);
+	/* From here on it has the name: whatever had it before is not to be gone on with. */
+	else if (fsync(directory) < 0)
+		r = refuse(error, -EIO, path, name, strerror(errno), where_advice);
 	if (r == 0)
 		r = spool_adopt(spool, spool->map, size);
 out:
@@ -162,9 +172,14 @@ static int take(struct spool *spool, int fd, const char *path, char *error)
 
 	if (r == 0 && (st.st_size < SPOOL_PAGE || (uint64_t)st.st_size > SIZE_MAX / 2))
 		return refuse(error, -EBADMSG, path, name, "is no spool", away_advice);
-	/* Whoever copied it with holes in it: they are filled now, not when a verdict comes. */
-	if (r == 0)
+	/*
+	 * Whoever copied it with holes in it: they are filled now, not when a verdict comes. One without is left alone:
+	 * file systems (XFS) want room for the whole of it first, though they take none.
+	 */
+	if (r == 0 && (uint64_t)st.st_blocks * BLOCK < (uint64_t)st.st_size)
 		r = -posix_fallocate(fd, 0, st.st_size);
+	if (is_full(r))
+		return refuse(error, r, path, name, "has holes, and there is no room to fill them", room_advice);
 	if (r == 0)
 		r = map_file(spool, fd, (size_t)st.st_size);
 	if (r < 0)
@@ -219,6 +234,7 @@ static int open_file_or_make(struct spool *spool, int directory, const char *pat
 {
 	struct spool_state state = first_state();
 	struct spool other = {.fd = -1};
+	char why[SPOOL_ERROR_SIZE];
 	int fd = -1, r = open_file(directory, path, name, 0, &fd, error);
 
 	if (r == 1)
@@ -230,12 +246,20 @@ static int open_file_or_make(struct spool *spool, int directory, const char *pat
 		close(fd);
 		return r;
 	}
-	/* Another size is given to it when it is empty; its chain goes on. */
+	/* Of one who was killed while it made one. The lock is ours: nobody does now. */
+	unlinkat(directory, new_name, 0);
+	/* Another size is given to it when it is empty, and there is room; its chain goes on. */
 	if (spool->capacity == capacity || !is_empty(spool))
 		return 0;
 	state = spool->state;
 	state.lost_told = state.lost_sealed = 0;
-	r = make(&other, directory, path, capacity, &state, error);
+	r = make(&other, directory, path, capacity, &state, why);
+	if (is_full(r)) {
+		spool->unsized = r;
+		return 0;
+	}
+	if (r < 0)
+		snprintf(error, SPOOL_ERROR_SIZE, "%s", why);
 	unmap(spool);
 	close(spool->fd);
 	*spool = other;
@@ -279,6 +303,11 @@ void spool_close(struct spool *spool)
 	if (spool->fd >= 0)
 		close(spool->fd);
 	free(spool);
+}
+
+int spool_unsized(const struct spool *spool)
+{
+	return spool->unsized;
 }
 
 bool spool_in_memory(const struct spool *spool)

@@ -53,7 +53,8 @@ struct spool {
 	/* spool_file.c */
 	void *map;
 	size_t map_size;
-	int fd; /* -1: in memory only */
+	int fd;	     /* -1: in memory only */
+	int unsized; /* -errno of making another size of it */
 };
 
 /* How many records fit in so many bytes; SPOOL_FEWEST at least. */

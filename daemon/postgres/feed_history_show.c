@@ -171,7 +171,9 @@ bool feed_history_stats(const struct feed *feed, struct arena *arena, struct val
 	value_map(sub);
 	if (!value_set_bool(arena, sub, "lost", journal_loss(feed->journal)->why != JOURNAL_WHY_NONE) ||
 	    !value_set_bool(arena, sub, "refusing", feed->mirror->refused) ||
-	    !value_set_bool(arena, sub, "whole", journal_is_whole(feed->journal)))
+	    !value_set_bool(arena, sub, "whole", journal_is_whole(feed->journal)) ||
+	    !value_set_bool(arena, sub, "journal_failing", *journal_trouble(feed->journal)) ||
+	    !value_set_text(arena, sub, "journal_trouble", journal_trouble(feed->journal)))
 		return false;
 	for (unsigned i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
 		if (!value_set_uint(arena, sub, counters[i].name, counters[i].value))

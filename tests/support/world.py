@@ -225,6 +225,32 @@ class Standby(Cluster):
         self._run([pg_bin("pg_ctl"), "-D", self.data, "-w", "-s", "promote"])
 
 
+# ---- disks ------------------------------------------------------------------------------------------------------
+
+class SmallDisk:
+    """A file system of so many bytes."""
+
+    def __init__(self, size, user=None):
+        self.path = new_dir("disk")
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "none", self.path], stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise Skip(f"cannot mount a small file system here: {done.stderr.strip()}")
+        if user:
+            shutil.chown(self.path, user, user)
+
+    def fill(self):
+        with open(os.path.join(self.path, "ballast"), "wb", buffering=0) as f:
+            with contextlib.suppress(OSError):
+                while True:
+                    f.write(bytes(4096))
+
+    def free(self):
+        os.unlink(os.path.join(self.path, "ballast"))
+
+    def close(self):
+        subprocess.run(["umount", "-l", self.path])
+
+
 # ---- MessagePack-RPC, with an off-the-shelf library and nothing of ours --------------------------------------------
 
 class RpcError(Exception):

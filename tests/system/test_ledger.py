@@ -488,30 +488,6 @@ def test_junk_fills_nothing(t):
     t.equal(faults(cluster), [], "verified")
 
 
-class SmallDisk:
-    """A file system of so many bytes."""
-
-    def __init__(self, size, user=None):
-        self.path = new_dir("disk")
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "none", self.path], stderr=subprocess.PIPE, text=True)
-        if done.returncode:
-            raise Skip(f"cannot mount a small file system here: {done.stderr.strip()}")
-        if user:
-            shutil.chown(self.path, user, user)
-
-    def fill(self):
-        with open(os.path.join(self.path, "ballast"), "wb", buffering=0) as f:
-            with contextlib.suppress(OSError):
-                while True:
-                    f.write(bytes(4096))
-
-    def free(self):
-        os.unlink(os.path.join(self.path, "ballast"))
-
-    def close(self):
-        subprocess.run(["umount", "-l", self.path])
-
-
 def test_disk_of_the_spool_full(t):
     cluster = t.keep(Cluster().start().install(demo=True))
     disk = t.keep(SmallDisk("2m"))
@@ -539,6 +515,85 @@ def test_disk_of_the_spool_full(t):
     daemon.start(wait=False)
     t.equal(daemon.process.wait(WAIT), 1, "refused")
     t.ok("make room for" in daemon.log(), "and told why")
+    daemon.process = None
+
+
+def test_restarts_on_a_full_disk(t):
+    """Run through it, restarted on it, killed on it: what is there is enough to start and to answer, and nothing is lost."""
+    cluster = t.keep(Cluster().start().install(demo=True))
+    disk = t.keep(SmallDisk("4m"))
+    state = os.path.join(disk.path, "state")
+    os.mkdir(state, 0o700)
+    cluster, daemon = make_world(t, cluster, {"state.directory": state, "ledger.spool_bytes": "1M"})
+    key = mint(daemon)
+    # More that are revoked at once than the last page of the journal takes.
+    cluster.sql("insert into apikeyd.key (id, kind, organization_id, access, hash, pepper_version) select lpad(i::text, 10, '0'), 'organization', "
+                "organization_id, 'read', sha256(i::text::bytea), 1 from generate_series(1, 300) i, apikeyd.key where id = %s", key[4:14])
+    asker, before = make_asker(t, cluster, daemon)
+    history = lambda: daemon.stats()["feed"]["history"]
+
+    def revoked(what):
+        def ask():
+            reason = daemon.check(key, "incident:read", "acme")["reason"]
+            asker.answers[reason] += 1
+            return reason
+        wait_until(what, lambda: ask() == "revoked")
+
+    disk.fill()
+    asker.run(3000)
+    cluster.sql("update apikeyd.key set revoked_at = now() where id = %s or id like '0%%'", key[4:14])
+    revoked("a revocation that cannot be written")
+    wait_until("the journal's trouble", lambda: history()["journal_failing"])
+    t.contains(daemon.log(), "/denials cannot be written: No space left on device", "told")
+    for event in "kill", "stop", "kill", "away":
+        asker.settle() # nothing is in flight, so that all is exact
+        if event == "away":
+            cluster.stop("immediate")
+            asker.run(1000)
+            asker.settle()
+        daemon.kill() if event != "stop" else t.equal(daemon.stop(), 0, "stopped")
+        asker.lose()
+        told = daemon.log().count("there is no room to write")
+        if event == "away": # never loaded, all it has is the spool and the journal
+            daemon.start(wait="socket")
+            asker.run(500)
+            asker.settle()
+            cluster.start()
+            wait_until("the copy", lambda: daemon.stats()["loaded"])
+        else:
+            daemon.start()
+        t.equal(daemon.log().count("there is no room to write"), told + 1, f"told after {event}")
+        wait_until("the journal's trouble", lambda: history()["journal_failing"])
+        t.contains(history()["journal_trouble"], "No space left", "which is shown")
+        revoked(f"it after {event}")
+        asker.run(3000)
+    # Another size is not given to the spool, and that is no reason not to start.
+    asker.settle()
+    wait_until("an empty spool", lambda: daemon.stats()["ledger"]["spool_records"] == 0)
+    t.equal(daemon.stop(), 0, "stopped")
+    daemon.settings["ledger.spool_bytes"] = "2M"
+    daemon.write_conf()
+    daemon.start()
+    t.equal(daemon.stats()["ledger"]["spool_unsized"], 1, "the size from before")
+    t.contains(daemon.log(), "there is no room for a spool of [ledger] spool_bytes = 2097152", "told")
+    asker.lose()
+    asker.run(1000)
+    asker.settle()
+    disk.free()
+    t.equal(daemon.stop(), 0, "stopped")
+    daemon.start()
+    t.equal((daemon.stats()["ledger"]["spool_unsized"], history()["journal_failing"]), (0, False), "with room all is well")
+    revoked("it with room")
+    daemon.stop()
+    t.equal(difference(counted(cluster), before), asker.answers, "all of it is in the ledger, once")
+    t.equal(faults(cluster), [], "verified")
+    # The first start ever needs room, and says so.
+    shutil.rmtree(state)
+    os.mkdir(state, 0o700)
+    disk.fill()
+    daemon.start(wait=False)
+    t.equal(daemon.process.wait(WAIT), 1, "refused")
+    t.contains(daemon.log(), "state/denials: No space left on device; make room on that file system", "and told why")
     daemon.process = None
 
 

@@ -322,6 +322,32 @@ def test_doctor_state_directory(t):
         t.equal(p.state_of("state directory"), "ok")
 
 
+def test_doctor_full_disk(t):
+    """A daemon that was restarted on a full disk answers, and doctor says what it could not write."""
+    disk = t.keep(SmallDisk("1m"))
+    state = os.path.join(disk.path, "state")
+    os.mkdir(state, 0o700)
+    p = Patient(t, settings={"state.directory": state, "ledger.spool_bytes": "65536"})
+    t.equal((p.state_of("spool"), "journal" in p.look()), ("ok", False))
+    disk.fill()
+    # More denials at once than the last page of the journal takes.
+    p.sql("insert into apikeyd.key (id, kind, organization_id, access, hash, pepper_version, revoked_at) select lpad(i::text, 10, '0'), 'organization', "
+          "id, 'read', sha256(i::text::bytea), 1, now() from generate_series(1, 300) i, apikeyd.organization where slug = 'acme'")
+    p.until("journal", "failed")
+    p.daemon.settings["ledger.spool_bytes"] = "131072"
+    p.daemon.write_conf()
+    t.equal(p.daemon.stop(), 0)
+    p.daemon.start()
+    p.until("journal", "failed")
+    finds(t, p, "journal", "No space left on device", "make room")
+    finds(t, p, "state directory", "no space is left", "make room")
+    finds(t, p, "spool", "there was no room for [ledger] spool_bytes", "make room", state="warning")
+    disk.free()
+    p.daemon.stop()
+    p.daemon.start()
+    t.equal((p.state_of("spool"), "journal" in p.look()), ("ok", False))
+
+
 def test_doctor_history(t):
     """A database that is put back to what it was has forgotten a revocation, and the daemon has not."""
     p = Patient(t)

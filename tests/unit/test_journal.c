@@ -674,6 +674,85 @@ static void test_all_fail_from_there_on(void **state)
 	try_all(true);
 }
 
+/*
+ * A disk that is full when it starts: the file that is there goes on and says no less, what is torn at its end is cut off,
+ * and what did not say it was whole does not do so now. Without a file there is no start.
+ */
+static void full_at_the_start(bool torn, bool whole)
+{
+	unsigned kept = 0;
+
+	for (long nth = 0;; nth++) {
+		struct journal *journal;
+		uint8_t data[4096];
+		size_t len;
+		bool over;
+		int r;
+
+		unlink(path());
+		journal = opened(LIMIT);
+		tell(journal);
+		assert_int_equal(synced(journal), 0);
+		killed(journal);
+		len = slurp(data, sizeof(data));
+		data[JOURNAL_MARK_AT] = whole ? 'w' : 'i';
+		memset(data + len, 0x55, JOURNAL_SLOT + 7);
+		spit(data, torn ? len + JOURNAL_SLOT + 7 : len);
+		fail_in = nth;
+		r = journal_open(base, LIMIT, &journal, error);
+		over = fail_in > 0;
+		fail_in = -1;
+		if (r < 0)
+			continue;
+		journal_start(journal, &loop);
+		if (journal_counts(journal)->dropped) { /* there was no memory for it, which it says */
+			assert_false(journal_is_whole(journal));
+			killed(journal);
+			continue;
+		}
+		assert_told(journal);
+		assert_int_equal(journal_is_whole(journal), whole);
+		assert_int_equal(journal_counts(journal)->failures, *journal_trouble(journal) != '\0');
+		kept += *journal_trouble(journal) != '\0';
+		killed(journal);
+		journal = opened(LIMIT);
+		assert_int_equal(journal_is_whole(journal), whole);
+		journal_place(journal, &there);
+		assert_int_equal(synced(journal), 0);
+		assert_string_equal(journal_trouble(journal), "");
+		killed(journal);
+		journal = opened(LIMIT);
+		assert_told(journal);
+		assert_int_equal(journal_counts(journal)->torn, 0);
+		closed(journal);
+		if (over)
+			break;
+	}
+	assert_int_equal(kept, 1); /* that of the write: the others are no matter of room */
+}
+
+static void test_full_at_the_start(void **state)
+{
+	struct journal *journal = NULL;
+
+	(void)state;
+	full_at_the_start(false, true);
+	full_at_the_start(true, true);
+	full_at_the_start(false, false);
+	full_at_the_start(true, false);
+	unlink(path());
+	for (long nth = 0; nth < 100; nth++) {
+		fail_in = nth;
+		if (journal_open(base, LIMIT, &journal, error) == 0)
+			break;
+		if (strstr(error, strerror(ENOSPC))) {
+			assert_non_null(strstr(error, "; make room"));
+			return;
+		}
+	}
+	fail();
+}
+
 /* A new file that cannot take the old one's place leaves that as it was. */
 static void test_compaction_fails(void **state)
 {
@@ -723,6 +802,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_owners_and_modes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_each_fails_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_all_fail_from_there_on, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_full_at_the_start, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_compaction_fails, setup, teardown),
 	};
 

@@ -333,6 +333,18 @@ static void test_damaged(void **state)
 	refused("is of another version");
 }
 
+/* As much of it as the disk takes. */
+static void fill(const char *path, size_t size)
+{
+	static const char zeros[4096];
+	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+
+	assert_return_code(fd, errno);
+	while (size >= sizeof(zeros) && write(fd, zeros, sizeof(zeros)) == sizeof(zeros))
+		size -= sizeof(zeros);
+	close(fd);
+}
+
 /* A spool that is not there whole is not there: the disk has no room for it. */
 static void test_disk_full(void **state)
 {
@@ -350,7 +362,36 @@ static void test_disk_full(void **state)
 	assert_int_equal(access(path_of("ledger.spool.new"), F_OK), -1);
 	assert_int_equal(spool_open(directory, 32768, &spool, error), 0);
 	append(spool, 1);
+	assert_true(spool_seal(spool, 1, 100, 8));
+	spool_release(spool);
 	spool_close(spool);
+	/* What is there is enough to start, with another size in the configuration, too; what a killed daemon left goes. */
+	fill(path_of("ledger.spool.new"), 8192);
+	fill(path_of("else"), 1 << 20);
+	assert_int_equal(spool_open(directory, 32768, &spool, error), 0);
+	assert_int_equal(spool_unsized(spool), 0);
+	assert_int_equal(access(path_of("ledger.spool.new"), F_OK), -1);
+	spool_close(spool);
+	fill(path_of("else"), 1 << 20);
+	assert_int_equal(spool_open(directory, 49152, &spool, error), 0);
+	assert_int_equal(spool_unsized(spool), -ENOSPC);
+	assert_int_equal(spool_capacity(spool), spool_capacity_of(32768));
+	for (uint64_t i = spool_room(spool); i > 0; i--)
+		append(spool, i);
+	assert_int_equal(spool_sync(spool), 0);
+	spool_close(spool);
+	/* One with holes in it is none that a full disk can do without. */
+	assert_int_equal(truncate(path_of("ledger.spool"), 65536), 0);
+	assert_int_equal(spool_open(directory, 32768, &spool, error), -ENOSPC);
+	if (!strstr(error, "has holes"))
+		fail_msg("%s", error);
+	assert_int_equal(truncate(path_of("ledger.spool"), (off_t)spool_size_of(spool_capacity_of(32768))), 0);
+	unlink(path_of("else"));
+	spool = NULL;
+	assert_int_equal(spool_open(directory, 32768, &spool, error), 0);
+	assert_int_equal(spool_room(spool), 0);
+	spool_close(spool);
+	unlink(path_of("ledger.spool"));
 	assert_int_equal(umount(directory), 0);
 }
 
