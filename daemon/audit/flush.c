@@ -52,7 +52,7 @@ static void anchor(struct flush *flush)
 
 /* ---- a batch ends ---- */
 
-static void drop_made(struct flush *flush)
+void flush_drop_made(struct flush *flush)
 {
 	if (flush->made)
 		batch_deinit(&flush->batch);
@@ -92,8 +92,10 @@ static void release(struct flush *flush)
 		flush->kind[0] = '\0';
 		flush->empty = false;
 		flush->statement_trouble[0] = '\0';
+	} else {
+		flush_in_time(flush);
 	}
-	drop_made(flush);
+	flush_drop_made(flush);
 	good(flush);
 	if (flush->anchored == 0 || is_over(flush, flush->anchored_at, flush->config->ledger_anchor_ms))
 		anchor(flush);
@@ -116,7 +118,7 @@ static void new_chain(struct flush *flush)
 	spool_new_chain(flush->spool, chain);
 	flush->anchored = 0;
 	flush->count.chains++;
-	drop_made(flush);
+	flush_drop_made(flush);
 }
 
 static void wait_a_while(struct flush *flush)
@@ -161,8 +163,11 @@ static void failed(struct flush *flush, enum ledger_outcome outcome, const char 
 	if (outcome == LEDGER_FAILED && strcmp(flush->trouble, line) != 0)
 		log_error("ledger: verdicts do not come into the database, and stay in the spool: %s", line);
 	snprintf(flush->trouble, sizeof(flush->trouble), "%s", line);
-	if (outcome == LEDGER_FAILED)
-		wait_a_while(flush);
+	if (outcome != LEDGER_FAILED)
+		return;
+	if (strcmp(sqlstate, LEDGER_TIMED_OUT) == 0)
+		flush_too_slow(flush);
+	wait_a_while(flush);
 }
 
 /* ---- what the session says ---- */
@@ -190,7 +195,8 @@ static bool on_begun(void *data, enum ledger_known known, uint64_t last_batch, c
 			  "%" PRIu64 ": it has lost history; going on, and apikeyd.ledger_verify() shows the gap",
 			  flush->chain, last_batch, flush->sealed.number - 1);
 	}
-	return flush->fate == FLUSH_SEND;
+	flush->begun = flush->fate == FLUSH_SEND;
+	return flush->begun;
 }
 
 static bool on_head(void *data, uint64_t seals, const uint8_t *seals_digest, uint8_t *ret_head)
@@ -301,7 +307,7 @@ static void on_worked(uv_work_t *work, int status)
 	}
 	if (!flush->closed && !flush->parts) {
 		log_error("ledger: no memory for a batch");
-		drop_made(flush);
+		flush_drop_made(flush);
 		wait_a_while(flush);
 	}
 	if (flush->closed)
@@ -334,6 +340,8 @@ static void send_batch(struct flush *flush)
 				      .lost = flush->sealed.lost,
 				      .pepper = secret_newest(flush->secret),
 				      .prev_head = flush->prev_head,
+				      /* Taking a whole partition away may take as long as a load. */
+				      .timeout_ms = takes ? flush->config->load_timeout_ms : flush_timeout_ms(flush),
 				      .parts = flush->parts ? flush->parts : "[]"};
 	if (takes) {
 		sent->tbl = flush->tbl;
@@ -352,6 +360,7 @@ static void send_batch(struct flush *flush)
 		}
 	}
 	flush->seals = 0;
+	flush->begun = false;
 	flush->doing = FLUSH_SENDING;
 	ledger_send(flush->ledger, sent);
 }
@@ -388,10 +397,9 @@ static bool is_time(struct flush *flush)
 static bool advance(struct flush *flush)
 {
 	if (!spool_sealed(flush->spool, &flush->sealed)) {
-		if (is_time(flush) &&
-		    spool_seal(flush->spool, database_now(flush), flush->config->ledger_batch_rows, SPAN_PARTS)) {
+		if (is_time(flush) && spool_seal(flush->spool, database_now(flush), flush_rows(flush), SPAN_PARTS)) {
 			flush->sealed_at = uv_now(flush->loop);
-			drop_made(flush);
+			flush_drop_made(flush);
 		} else if (flush->stopping || (!flush->kind[0] && !flush->empty) ||
 			   !spool_seal_statement(flush->spool, database_now(flush))) {
 			return false;
@@ -644,6 +652,6 @@ void flush_free(struct flush *flush)
 	if (!flush)
 		return;
 	ledger_free(flush->ledger);
-	drop_made(flush);
+	flush_drop_made(flush);
 	free(flush);
 }

@@ -1,4 +1,4 @@
-/* The flush from the inside: shared by flush.c and flush_show.c. Nobody else includes it. */
+/* The flush from the inside: shared by flush.c, flush_pace.c and flush_show.c. Nobody else includes it. */
 #ifndef APIKEYD_DAEMON_AUDIT_FLUSH_INTERNAL_H
 #define APIKEYD_DAEMON_AUDIT_FLUSH_INTERNAL_H
 
@@ -43,14 +43,19 @@ struct flush {
 	uint8_t prev_head[SPOOL_HEAD_LEN];
 	char *parts;
 	uint64_t seals;
-	bool empty;			 /* a batch of no rows is to be sent, for what it seals */
+	bool begun; /* the database waits for it: it is not there, and no earlier attempt is under way */
+	bool empty; /* a batch of no rows is to be sent, for what it seals */
 	char kind[16], tbl[16], day[16]; /* a statement is to be sent; kind "": none */
 	unsigned due, skip;		 /* what is due: so many were told, so many are left out */
 
 	/* loop ms; 0: not yet */
 	uint64_t flushed_at, sealed_at, rest_until, asked_at, anchored_at, committed_at, synced_at, retry_at;
 	uint32_t backoff_ms;
-	uint64_t due_end;  /* the position up to which records are due */
+	uint64_t due_end; /* the position up to which records are due */
+	/* where the database is too slow; 0: as configured */
+	uint64_t rows_most;
+	uint32_t timeout_ms;
+	bool slow;
 	uint64_t anchored; /* the number behind the batch that the last anchor was of; 0: none in this run */
 	bool unsynced;
 	char trouble[512]; /* the last failure; "" since a batch was committed */
@@ -58,8 +63,19 @@ struct flush {
 
 	struct {
 		uint64_t batches, rows, seals, statements, retries, failures, gaps, chains, anchors, syncs,
-			sync_failures;
+			sync_failures, timeouts;
 	} count;
 };
+
+void flush_drop_made(struct flush *flush); /* what was made of the sealed batch */
+
+/* ---- flush_pace.c ---- */
+
+uint64_t flush_rows(const struct flush *flush);	      /* of the next batch, at most */
+uint32_t flush_timeout_ms(const struct flush *flush); /* of each of its statements */
+/* A batch of verdicts failed, since its time was over. It may be open again. */
+void flush_too_slow(struct flush *flush);
+/* One is in the database. */
+void flush_in_time(struct flush *flush);
 
 #endif

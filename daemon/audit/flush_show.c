@@ -33,6 +33,9 @@ bool flush_stats(const struct flush *flush, struct arena *arena, struct value *m
 		{"anchors", flush->count.anchors},
 		{"syncs", flush->count.syncs},
 		{"sync_failures", flush->count.sync_failures},
+		{"batch_rows", flush_rows(flush)},
+		{"batch_timeout_ms", flush_timeout_ms(flush)},
+		{"batch_timeouts", flush->count.timeouts},
 	};
 	char chain[BATCH_CHAIN_TEXT];
 	struct value *sub = value_set(arena, map, "ledger");

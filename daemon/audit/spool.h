@@ -11,7 +11,8 @@
  *   killed at any instruction has done it or has not. What was not yet counted had no answer.
  * - The room is there before the first verdict (a disk that fills up later takes nothing away), and nothing is ever
  *   moved: a record stays where it is until its batch is in the database.
- * - A batch is fixed, with its number, before anything of it is sent: sent again it is the same.
+ * - A batch is fixed, with its number, before anything of it is sent: sent again it is the same, unless the database has
+ *   said that it is not there.
  * - What finds no room is counted by its reason, and the next batch says how many these were.
  */
 #ifndef APIKEYD_DAEMON_AUDIT_SPOOL_H

@@ -166,9 +166,8 @@ static int ledger_send_begin(struct ledger *ledger)
 {
 	char sql[96] = "BEGIN";
 
-	/* Taking a whole partition away may take as long as a load. */
-	if (ledger->batch->tbl)
-		snprintf(sql, sizeof(sql), "BEGIN; SET LOCAL statement_timeout = %u", ledger->config->load_timeout_ms);
+	if (ledger->batch->timeout_ms > ledger->config->statement_timeout_ms)
+		snprintf(sql, sizeof(sql), "BEGIN; SET LOCAL statement_timeout = %u", ledger->batch->timeout_ms);
 	return PQsendQuery(connection_pq(ledger->link), sql);
 }
 
@@ -280,9 +279,10 @@ static void ledger_on_watch(uv_timer_t *timer)
 
 static void ledger_go(struct ledger *ledger, enum ledger_step step)
 {
-	const struct config *config = ledger->config;
-	uint64_t ms = ledger->batch && ledger->batch->tbl ? config->load_timeout_ms : config->statement_timeout_ms;
+	uint64_t ms = ledger->config->statement_timeout_ms;
 
+	if (ledger->batch && ledger->batch->timeout_ms > ms)
+		ms = ledger->batch->timeout_ms;
 	ledger->step = step;
 	if (!ledger_send_step(ledger)) {
 		connection_fail_libpq(ledger->link, "cannot send");

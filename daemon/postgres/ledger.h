@@ -21,6 +21,8 @@ struct ledger;
 
 enum { LEDGER_DIGEST_LEN = 32 };
 
+#define LEDGER_TIMED_OUT "57014" /* the SQLSTATE of a statement that was ended by its timeout, or by somebody */
+
 /* All borrowed until `ended`. */
 struct ledger_batch {
 	const char *chain, *host;
@@ -30,6 +32,7 @@ struct ledger_batch {
 	uint64_t rows, lost;
 	uint16_t pepper;
 	const uint8_t *prev_head;
+	uint32_t timeout_ms; /* of each statement; not below that of all statements */
 	/* rows: */
 	const char *rollups, *events; /* as COPY takes them */
 	size_t rollups_len, events_len;

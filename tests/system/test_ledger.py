@@ -630,6 +630,38 @@ def test_disk_of_the_database_full(t):
     cluster.stop("immediate")
 
 
+# ---- slow -----------------------------------------------------------------------------------------------------------
+
+def test_database_too_slow_for_a_batch(t):
+    """It gets fewer rows at a time, and more time where they are few: all come, once, and then as before."""
+    cluster, daemon = make_world(t, settings={"database.statement_timeout_ms": "1000", "ledger.batch_rows": "500"},
+                                 stacks={"full": full_stack("allows=full")})
+    asker, before = make_asker(t, cluster, daemon)
+    cluster.sql("create function public.slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.015); return new; end $$")
+    cluster.sql("create trigger slow before insert on apikeyd.ledger_event for each row execute function public.slow()")
+    cluster.stop("fast")
+    with contextlib.closing(daemon.rpc()) as rpc:
+        for _ in range(300):
+            asker.answers[rpc.check(asker.keys[0], "incident:read", "acme", stack="full")["reason"]] += 1
+        cluster.start()
+        wait_until("it to be too slow", lambda: rpc.call("stats")["ledger"]["batch_rows"] <= 150)
+        wait_until("an empty spool", lambda: rpc.call("stats")["ledger"]["spool_records"] == 0, seconds=4 * WAIT)
+        stats = rpc.call("stats")["ledger"]
+        t.ok(stats["batch_timeouts"] >= 2, f"too many, then too little time: {stats}")
+        t.equal(daemon.log().count("the database did not take a batch of"), 1, "told once")
+        cluster.sql("drop trigger slow on apikeyd.ledger_event")
+
+        def whole():
+            asker.answers[rpc.check(asker.keys[0], "incident:read", "acme", stack="full")["reason"]] += 1
+            stats = rpc.call("stats")["ledger"]
+            return (stats["batch_rows"], stats["batch_timeout_ms"]) == (500, 1000)
+        wait_until("batches as before", whole, seconds=4 * WAIT, step=0.05)
+    t.contains(daemon.log(), "the database takes batches of 500 rows again", "told")
+    daemon.stop()
+    t.equal(difference(counted(cluster), before), asker.answers, "all of it came, once")
+    t.equal(faults(cluster), [], "verified")
+
+
 # ---- several --------------------------------------------------------------------------------------------------------
 
 def test_two_daemons_a_chain_each(t):
