@@ -24,7 +24,7 @@ struct verify {
 	const struct ctl *ctl;
 	PGconn *connection;
 	struct talk talk;
-	struct audit_anchors anchors;
+	struct anchors anchors;
 	struct arena arena;
 	struct value findings;
 	char *since, *until; /* as SQL */
@@ -140,7 +140,7 @@ static int verify_macs(struct verify *verify, const PGresult *heads)
 		value_list(list);
 	for (int i = 0; list && i < PQntuples(heads); i++) {
 		struct value *item = value_add(&arena, list);
-		char text[2 * AUDIT_HEAD_LEN + 16];
+		char text[2 * ANCHOR_HEAD_LEN + 16];
 		int len = snprintf(text, sizeof(text), "%s %s %s", PQgetvalue(heads, i, 2), PQgetvalue(heads, i, 3),
 				   PQgetvalue(heads, i, 4));
 
@@ -170,7 +170,7 @@ static int verify_macs(struct verify *verify, const PGresult *heads)
 /* All heads, page by page: in the order of chain and batch. */
 static int verify_heads(struct verify *verify)
 {
-	char after[AUDIT_CHAIN_LEN + 1] = "00000000-0000-0000-0000-000000000000", sql[VERIFY_SQL_SIZE];
+	char after[ANCHOR_CHAIN_LEN + 1] = "00000000-0000-0000-0000-000000000000", sql[VERIFY_SQL_SIZE];
 	int64_t batch = 0;
 	int code = CTL_DONE, rows = VERIFY_HEADS;
 
@@ -189,7 +189,7 @@ static int verify_heads(struct verify *verify)
 		for (int i = 0; i < rows; i++) {
 			batch = strtoll(PQgetvalue(heads, i, 1), NULL, 10);
 			snprintf(after, sizeof(after), "%s", PQgetvalue(heads, i, 0));
-			audit_anchors_meet(&verify->anchors, after, batch, PQgetvalue(heads, i, 2));
+			anchors_meet(&verify->anchors, after, batch, PQgetvalue(heads, i, 2));
 		}
 		verify->batches += rows;
 		if (rows > 0 && verify->ask_macs)
@@ -205,7 +205,7 @@ static int verify_anchors(struct verify *verify)
 	int code = CTL_DONE;
 
 	for (size_t i = 0; !code && i < verify->anchors.count; i++) {
-		const struct audit_anchor *anchor = &verify->anchors.items[i];
+		const struct anchor *anchor = &verify->anchors.items[i];
 		char sql[VERIFY_SQL_SIZE];
 		PGresult *result;
 
@@ -316,7 +316,7 @@ out:
 	PQfinish(verify.connection);
 	if (verify.ask_macs)
 		talk_close(&verify.talk);
-	audit_anchors_deinit(&verify.anchors);
+	anchors_deinit(&verify.anchors);
 	arena_clear(&verify.arena);
 	return code;
 }
