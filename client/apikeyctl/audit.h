@@ -9,6 +9,9 @@
 /* Reads all anchors of a log or an export of the journal; "-" is standard input. Returns a ctl_exit. */
 int audit_anchors_read(const struct ctl *ctl, const char *path, struct anchors *ret);
 
+/* The same of one line. */
+int audit_anchors_of(const struct ctl *ctl, const char *line, struct anchors *ret);
+
 extern const struct command audit_verb_verify;
 
 #endif

@@ -47,3 +47,12 @@ int audit_anchors_read(const struct ctl *ctl, const char *path, struct anchors *
 		fclose(file);
 	return code;
 }
+
+int audit_anchors_of(const struct ctl *ctl, const char *line, struct anchors *ret)
+{
+	struct anchors_reader *reader = calloc(1, sizeof(*reader));
+	bool done = reader && anchors_feed(ret, reader, line, strlen(line), true);
+
+	free(reader);
+	return done ? CTL_DONE : ctl_no_memory(ctl);
+}

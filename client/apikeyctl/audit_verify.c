@@ -24,12 +24,15 @@ struct verify {
 	const struct ctl *ctl;
 	PGconn *connection;
 	struct talk talk;
-	struct anchors anchors;
+	struct anchors anchors; /* of journals */
+	struct anchors own;	/* the last batch of the daemon that is asked, as its spool knows it */
 	struct arena arena;
 	struct value findings;
 	char *since, *until; /* as SQL */
-	int64_t faults, notes, batches, macs, no_pepper;
-	bool ask_macs;
+	int64_t faults, notes;
+	/* what was looked at: chains and heads, of these the batches in the time that was asked about, and what is in them */
+	int64_t chains, batches, batches_within, partitions, rows, verdicts, macs, no_pepper;
+	bool ask_macs, ask_anchors, is_part; /* is_part: of a time only */
 	struct timespec begin;
 };
 
@@ -122,8 +125,28 @@ static int verify_tables(struct verify *verify)
 		snprintf(sql, sizeof(sql), VERIFY_FINDING "ledger_verify_rows('%.10s', '%.20s')", tbl, day);
 		code = verify_findings(verify, sql);
 	}
+	verify->partitions = PQntuples(partitions);
 	PQclear(partitions);
 	return code;
+}
+
+/* How much that is. */
+static int verify_count(struct verify *verify)
+{
+	char sql[VERIFY_SQL_SIZE];
+	PGresult *counts;
+
+	verify_at(verify, "rows", 0);
+	snprintf(sql, sizeof(sql),
+		 "select count(*), coalesce(sum(count), 0) from apikeyd.verdicts where at >= %s and at < %s",
+		 verify->since, verify->until);
+	counts = db_query(verify->ctl, verify->connection, sql);
+	if (!counts)
+		return CTL_UNAVAILABLE;
+	verify->rows = strtoll(PQgetvalue(counts, 0, 0), NULL, 10);
+	verify->verdicts = strtoll(PQgetvalue(counts, 0, 1), NULL, 10);
+	PQclear(counts);
+	return CTL_DONE;
 }
 
 /* The MACs of one page of heads, asked of the daemon. */
@@ -167,6 +190,25 @@ static int verify_macs(struct verify *verify, const PGresult *heads)
 	return code;
 }
 
+/* Its last batch, before the database is looked at, which has that one since. */
+static int verify_ask_own(struct verify *verify)
+{
+	const struct value *answer = NULL, *ledger;
+	char line[512];
+	int code = talk_open(&verify->talk, verify->ctl, TALK_ADMIN);
+
+	if (!code)
+		code = talk_run(&verify->talk, "stats", NULL, &answer);
+	if (code)
+		return code;
+	ledger = value_get(answer, "ledger");
+	snprintf(line, sizeof(line), ANCHOR_BEGINS "%.64s batch=%" PRIu64 " head=%.128s",
+		 value_as_text(value_get(ledger, "chain"), ""), value_as_uint(value_get(ledger, "batch"), 0),
+		 value_as_text(value_get(ledger, "head"), ""));
+	/* Of one that has written none yet it is no anchor. */
+	return audit_anchors_of(verify->ctl, line, &verify->own);
+}
+
 /* All heads, page by page: in the order of chain and batch. */
 static int verify_heads(struct verify *verify)
 {
@@ -179,17 +221,20 @@ static int verify_heads(struct verify *verify)
 
 		verify_at(verify, "heads", (uint64_t)verify->batches);
 		snprintf(sql, sizeof(sql),
-			 "select chain, batch, head, pepper_version, mac from apikeyd.ledger_heads('%s', %" PRId64
-			 ", %d)",
-			 after, batch, VERIFY_HEADS);
+			 "select chain, batch, head, pepper_version, mac, made_at >= %s and made_at < %s"
+			 " from apikeyd.ledger_heads('%s', %" PRId64 ", %d)",
+			 verify->since, verify->until, after, batch, VERIFY_HEADS);
 		heads = db_query(verify->ctl, verify->connection, sql);
 		if (!heads)
 			return CTL_UNAVAILABLE;
 		rows = PQntuples(heads);
 		for (int i = 0; i < rows; i++) {
 			batch = strtoll(PQgetvalue(heads, i, 1), NULL, 10);
+			verify->chains += strcmp(after, PQgetvalue(heads, i, 0)) != 0;
+			verify->batches_within += strcmp(PQgetvalue(heads, i, 5), "t") == 0;
 			snprintf(after, sizeof(after), "%s", PQgetvalue(heads, i, 0));
 			anchors_meet(&verify->anchors, after, batch, PQgetvalue(heads, i, 2));
+			anchors_meet(&verify->own, after, batch, PQgetvalue(heads, i, 2));
 		}
 		verify->batches += rows;
 		if (rows > 0 && verify->ask_macs)
@@ -200,73 +245,130 @@ static int verify_heads(struct verify *verify)
 }
 
 /* Anchors that no head agrees with. What was pruned is gone by a statement, which was verified. */
-static int verify_anchors(struct verify *verify)
+static int verify_anchors(struct verify *verify, const struct anchors *anchors, const char *who)
 {
+	char problem[160];
 	int code = CTL_DONE;
 
-	for (size_t i = 0; !code && i < verify->anchors.count; i++) {
-		const struct anchor *anchor = &verify->anchors.items[i];
+	for (size_t i = 0; !code && i < anchors->count; i++) {
+		const struct anchor *anchor = &anchors->items[i];
 		char sql[VERIFY_SQL_SIZE];
 		PGresult *result;
 
 		if (anchor->met && anchor->same)
 			continue;
 		if (anchor->met) {
-			code = verify_add(verify, "fault", anchor->chain, anchor->batch, "ledger_batch",
-					  "its head is not the one that the daemon wrote to its journal");
+			snprintf(problem, sizeof(problem), "its head is not the one that %s knows", who);
+			code = verify_add(verify, "fault", anchor->chain, anchor->batch, "ledger_batch", problem);
 			continue;
 		}
 		snprintf(sql, sizeof(sql), "select pruned_batch from apikeyd.chains where chain = '%s'", anchor->chain);
 		result = db_query(verify->ctl, verify->connection, sql);
 		if (!result)
 			return CTL_UNAVAILABLE;
-		if (PQntuples(result) == 0)
-			code = verify_add(verify, "fault", anchor->chain, anchor->batch, "ledger_chain",
-					  "the journal knows this chain, and the database does not: it was removed");
-		else if (strtoll(PQgetvalue(result, 0, 0), NULL, 10) < anchor->batch)
-			code = verify_add(verify, "fault", anchor->chain, anchor->batch, "ledger_batch",
-					  "the journal knows this batch, and the database does not: it was cut off, or "
-					  "the database went back to an older state");
+		snprintf(
+			problem, sizeof(problem),
+			PQntuples(result) == 0
+				? "%s knows this chain, and the database does not: it was removed"
+				: "%s knows this batch, and the database does not: it was cut off, or the database went back to "
+				  "an older state",
+			who);
+		if (PQntuples(result) == 0 || strtoll(PQgetvalue(result, 0, 0), NULL, 10) < anchor->batch)
+			code = verify_add(verify, "fault", anchor->chain, anchor->batch,
+					  PQntuples(result) == 0 ? "ledger_chain" : "ledger_batch", problem);
 		PQclear(result);
 	}
 	return code;
 }
 
-static int verify_outcome(struct verify *verify)
+static size_t verify_matched(const struct verify *verify)
+{
+	size_t matched = 0;
+
+	for (size_t i = 0; i < verify->anchors.count; i++)
+		matched += verify->anchors.items[i].same;
+	return matched;
+}
+
+static int verify_print_json(const struct verify *verify)
+{
+	const struct {
+		const char *name;
+		int64_t value;
+	} numbers[] = {{"faults", verify->faults},
+		       {"notes", verify->notes},
+		       {"chains", verify->chains},
+		       {"batches", verify->batches},
+		       {"batches_within", verify->batches_within},
+		       {"partitions", verify->partitions},
+		       {"rows", verify->rows},
+		       {"verdicts", verify->verdicts},
+		       {"macs", verify->macs},
+		       {"no_pepper", verify->no_pepper},
+		       {"anchors", (int64_t)verify->anchors.count},
+		       {"anchors_matched", (int64_t)verify_matched(verify)},
+		       {"own", (int64_t)verify->own.count}};
+	json_t *document = json_pack("{s:b, s:b}", "whole", verify->faults == 0, "part", verify->is_part);
+
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		json_object_set_new(document, numbers[i].name, json_integer(numbers[i].value));
+	json_object_set_new(document, "findings", jsonout_of(&verify->findings));
+	return jsonout_print(verify->ctl, document);
+}
+
+static int verify_print_table(const struct verify *verify)
+{
+	struct show_table *table = show_table_new(verify->ctl, verify_columns);
+	bool done = table;
+
+	for (uint32_t i = 0; done && i < verify->findings.count; i++)
+		done = show_table_add(table, &verify->findings.items[i]);
+	if (done)
+		show_table_print(table);
+	show_table_free(table);
+	return done ? CTL_DONE : ctl_no_memory(verify->ctl);
+}
+
+/* What was not looked at, so that nobody takes it for whole. */
+static void verify_tell_limits(const struct verify *verify)
 {
 	const struct ctl *ctl = verify->ctl;
-	struct show_table *table;
-	int code = CTL_DONE;
 
-	if (ctl->json) {
-		json_t *document =
-			json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "whole", verify->faults == 0, "faults",
-				  (json_int_t)verify->faults, "notes", (json_int_t)verify->notes, "batches",
-				  (json_int_t)verify->batches, "macs", (json_int_t)verify->macs, "no_pepper",
-				  (json_int_t)verify->no_pepper, "anchors", (json_int_t)verify->anchors.count,
-				  "findings", jsonout_of(&verify->findings));
-
-		code = jsonout_print(ctl, document);
-	} else {
-		table = show_table_new(ctl, verify_columns);
-		for (uint32_t i = 0; table && i < verify->findings.count; i++)
-			if (!show_table_add(table, &verify->findings.items[i]))
-				code = ctl_no_memory(ctl);
-		if (table && !code)
-			show_table_print(table);
-		code = table ? code : ctl_no_memory(ctl);
-		show_table_free(table);
-	}
-	if (code)
-		return code;
+	if (verify->is_part)
+		ctl_note(ctl,
+			 "of that time only: %" PRId64 " of the %" PRId64
+			 " batches, rows and administration then. Of the "
+			 "others nothing was looked at but MACs and anchors",
+			 verify->batches_within, verify->batches);
+	if (!verify->ask_macs)
+		ctl_note(ctl, "no MAC was checked: whoever can write all tables can make all heads anew");
 	if (verify->no_pepper)
 		ctl_note(ctl, "%" PRId64 " MAC(s) are under a pepper that this daemon does not hold: not checked",
 			 verify->no_pepper);
+	if (!verify->ask_anchors)
+		ctl_note(
+			ctl,
+			"no anchors were given: what was removed together with all that knew of it, the end of a chain "
+			"or all of it, is seen of %s alone",
+			verify->own.count ? "the chain of the daemon that was asked" : "none");
+}
+
+static int verify_outcome(struct verify *verify)
+{
+	const struct ctl *ctl = verify->ctl;
+	int code = ctl->json ? verify_print_json(verify) : verify_print_table(verify);
+
+	if (code)
+		return code;
+	verify_tell_limits(verify);
 	if (verify->faults)
 		ctl_note(ctl, "%" PRId64 " fault(s): the ledger is not as the daemons wrote it", verify->faults);
 	else
-		ctl_note(ctl, "whole: %" PRId64 " batches, %" PRId64 " MACs, %zu anchors", verify->batches,
-			 verify->macs, verify->anchors.count);
+		ctl_note(ctl,
+			 "whole: %" PRId64 " chain(s), %" PRId64 " batches, %" PRId64 " rows (%" PRId64
+			 " verdicts) in %" PRId64 " partitions, %" PRId64 " MACs, %zu of %zu anchors",
+			 verify->chains, verify->batches_within, verify->rows, verify->verdicts, verify->partitions,
+			 verify->macs - verify->no_pepper, verify_matched(verify), verify->anchors.count);
 	return verify->faults ? CTL_DENY : CTL_DONE;
 }
 
@@ -281,8 +383,11 @@ static char *verify_time(struct verify *verify, const struct args *args, const c
 
 static int verify_run(struct ctl *ctl, const struct args *args)
 {
-	struct verify verify = {.ctl = ctl, .ask_macs = !args_has(args, "no-macs")};
 	const char *anchors = args_text(args, "anchors");
+	struct verify verify = {.ctl = ctl,
+				.ask_macs = !args_has(args, "no-macs"),
+				.ask_anchors = anchors,
+				.is_part = args_text(args, "since") || args_text(args, "until")};
 	int code = anchors ? audit_anchors_read(ctl, anchors, &verify.anchors) : CTL_DONE;
 
 	clock_gettime(CLOCK_MONOTONIC, &verify.begin);
@@ -296,16 +401,20 @@ static int verify_run(struct ctl *ctl, const struct args *args)
 	if (!verify.since || !verify.until)
 		code = ctl_no_memory(ctl);
 	if (!code && verify.ask_macs)
-		code = talk_open(&verify.talk, ctl, TALK_ADMIN);
+		code = verify_ask_own(&verify);
 	/* One snapshot: daemons go on writing. */
 	if (!code) {
 		PQclear(PQexec(verify.connection, "begin isolation level repeatable read, read only"));
 		code = verify_tables(&verify);
 	}
 	if (!code)
+		code = verify_count(&verify);
+	if (!code)
 		code = verify_heads(&verify);
 	if (!code)
-		code = verify_anchors(&verify);
+		code = verify_anchors(&verify, &verify.anchors, "the journal");
+	if (!code)
+		code = verify_anchors(&verify, &verify.own, "the daemon that was asked");
 	if (ctl->err_terminal && !ctl->quiet)
 		fputs("\r\033[K", ctl->err);
 	if (!code)
@@ -317,6 +426,7 @@ out:
 	if (verify.ask_macs)
 		talk_close(&verify.talk);
 	anchors_deinit(&verify.anchors);
+	anchors_deinit(&verify.own);
 	arena_clear(&verify.arena);
 	return code;
 }
@@ -339,7 +449,9 @@ const struct command audit_verb_verify = {
 		"anew. The daemon, which holds the pepper, says whether the heads' MACs are right. Anchors from journals "
 		"tell whether batches are gone together with all that knew of them: `journalctl -u apikeyd | apikeyctl audit "
 		"verify --anchors -`. Administration that is not sealed yet is noted.\n"
-		"Ends with 0 where the ledger is whole, with 1 where it is not, with 3 where the database or the daemon "
-		"cannot be asked.",
+		"Says how much it has looked at. With --since or --until that is the rows, batches and administration of a "
+		"time; of what was before or after it MACs and anchors alone.\n"
+		"Ends with 0 where the ledger is whole, with 1 where it is not, with 2 where there are no anchors in FILE, "
+		"with 3 where the database or the daemon cannot be asked.",
 	.options = verify_options,
 	.run = verify_run};

@@ -269,6 +269,7 @@ const struct metric_left metrics_left[] = {
 	{"feed.history.journal_trouble", "text; apikeyd_journal_failing shows that there is some"},
 	{"ledger.chain", "text; apikeyd_ledger_chains_begun_total shows when it changes"},
 	{"ledger.batch", "a number of that chain; apikeyd_ledger_batches_total shows that it grows"},
+	{"ledger.head", "text: that batch's"},
 	{"ledger.trouble", "text; apikeyd_ledger_state shows that there is some"},
 	{NULL, NULL},
 };

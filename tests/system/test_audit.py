@@ -34,14 +34,18 @@ class Scene:
         return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
 
     def attack(self, *statements):
-        """As a superuser with the guards off, and on again; until undo()."""
-        tables = ("chain", "batch", "part", "event", "rollup", "admin", "seal")
-        self.cluster.psql(*[word for name in tables for word in ("-c", f"alter table apikeyd.ledger_{name} disable trigger all")])
-        try:
-            self.cluster.psql(*[word for text in statements for word in ("-c", text)])
-        finally:
-            self.cluster.psql(*[word for name in tables for word in ("-c", f"alter table apikeyd.ledger_{name} enable trigger all, "
-                                f"enable always trigger ledger_no_change, enable always trigger ledger_no_truncate")])
+        attack(self.cluster, *statements)
+
+
+def attack(cluster, *statements):
+    """As a superuser with the guards off, and on again."""
+    tables = ("chain", "batch", "part", "event", "rollup", "admin", "seal")
+    cluster.psql(*[word for name in tables for word in ("-c", f"alter table apikeyd.ledger_{name} disable trigger all")])
+    try:
+        cluster.psql(*[word for text in statements for word in ("-c", text)])
+    finally:
+        cluster.psql(*[word for name in tables for word in ("-c", f"alter table apikeyd.ledger_{name} enable trigger all, "
+                       f"enable always trigger ledger_no_change, enable always trigger ledger_no_truncate")])
 
 
 CUT = ("event", "rollup", "part", "seal", "batch")
@@ -52,10 +56,24 @@ def test_verify(t):
     code, found = s.verify("--anchors", "-", stdin=s.anchors(1, 3, 5))
     ours = s.cluster.sql("select count(*) from apikeyd.ledger_batch")[0][0]
     t.equal((code, found["whole"], found["faults"], found["anchors"], found["no_pepper"]), (0, True, 0, 3, 0), str(found))
-    t.ok(found["macs"] >= 5 and found["macs"] == found["batches"] <= ours, f"every MAC: {found}")
+    t.ok(found["macs"] >= 5 and found["macs"] == found["batches"] == found["batches_within"] <= ours, f"every MAC: {found}")
+    t.equal((found["chains"] >= 1, found["part"], found["anchors_matched"]), (True, False, 3), f"how much: {found}")
+    rows, verdicts = s.cluster.sql("select count(*), sum(count)::int from apikeyd.verdicts where key_id = 'AuditKey01'")[0]
+    t.equal((rows, verdicts, found["rows"] >= rows, found["verdicts"] >= verdicts, found["partitions"] >= 2), (10, 20, True, True, True), str(found))
+
+    # of a time only, and said so
+    since = minute(27).isoformat()
+    code, found = s.verify("--since", since, "--until", minute(26).isoformat())
+    t.equal((code, found["part"], found["batches_within"], found["rows"]), (0, True, 1, 2), str(found))
+    t.ok(found["batches"] >= 5 and found["macs"] == found["batches"], f"MACs of all: {found}")
+    done = s.ctl("verify", "--since", since)
+    t.contains(done.stderr, "of that time only: ", "people are told")
+    t.equal(s.ctl("verify", "--since", "never").returncode, 3, "no such time")
     done = s.ctl("verify", "--no-macs", admin=False)
     t.equal(done.returncode, 0, done.stderr)
     t.contains(done.stderr, "whole: ", "people are told")
+    t.contains(done.stderr, "no MAC was checked", "and what was not done")
+    t.contains(done.stderr, "no anchors were given", "that neither")
     done = s.ctl("verify", admin=False)
     t.equal(done.returncode, 3, "nobody to ask about the MACs")
     done = s.ctl("verify", "--anchors", "/nowhere/log")
@@ -83,7 +101,7 @@ def test_verify(t):
     # a head that is not the journal's: the database was made anew by one who has the pepper
     code, found = s.verify("--anchors", "-", stdin=s.anchors(1, 5) + s.anchors(3).replace(s.chain.heads[3].hex(), "ab" * 32))
     t.equal((code, [(f["batch"], f["problem"]) for f in found["findings"] if f["severity"] == "fault"]),
-            (1, [(3, "its head is not the one that the daemon wrote to its journal")]), str(found))
+            (1, [(3, "its head is not the one that the journal knows")]), str(found))
 
     # a tail cut off together with the chain's own record of it: only a journal knows
     s.attack(*[f"delete from apikeyd.ledger_{name} where chain = '{s.chain.chain}' and batch = 5" for name in CUT],
@@ -119,6 +137,14 @@ def test_what_a_daemon_wrote_is_whole(t):
     t.equal(done.returncode, 0, done.stdout + done.stderr)
     found = json.loads(done.stdout)
     t.ok(found["whole"] and found["macs"] == found["batches"] > 0 and found["anchors"] > 0, str(found))
+    t.equal((found["own"], found["anchors_matched"]), (1, found["anchors"]), str(found))
+    # The daemon that is asked knows its own chain: gone altogether, that is seen without any journal.
+    attack(cluster, *[f"delete from apikeyd.ledger_{name}" for name in (*CUT, "admin", "chain")])
+    done = subprocess.run([APIKEYCTL, "audit", "verify", "--json"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    problems = [f["problem"] for f in json.loads(done.stdout)["findings"] if f["severity"] == "fault"]
+    t.equal(done.returncode, 1, str(problems))
+    # Should it have written another batch meanwhile, that one has none before it.
+    t.ok(any("the daemon that was asked knows this chain" in problem or "missing" in problem for problem in problems), str(problems))
 
 
 def test_macs_of_the_daemon(t):
