@@ -43,6 +43,10 @@ static const struct {
 	[LOG_USER] = {"user", "APIKEYD_USER"},
 	[LOG_ADDR] = {"addr", "APIKEYD_ADDR"},
 	[LOG_REV] = {"rev", "APIKEYD_REV"},
+	[LOG_CHAIN] = {"chain", "APIKEYD_CHAIN"},
+	[LOG_BATCH] = {"batch", "APIKEYD_BATCH"},
+	[LOG_HEAD] = {"head", "APIKEYD_HEAD"},
+	[LOG_LOST] = {"lost", "APIKEYD_LOST"},
 };
 
 /* Atomic, since the load logs from a thread of its own. */

@@ -54,6 +54,10 @@ enum log_name {
 	LOG_USER,
 	LOG_ADDR,
 	LOG_REV,
+	LOG_CHAIN,
+	LOG_BATCH,
+	LOG_HEAD,
+	LOG_LOST,
 	LOG_NAMES
 };
 

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "daemon/audit/flush_internal.h"
-#include "daemon/log.h"
 
 /*
  * PACE: so many records more are worth waiting for another flush_ms, up to WAIT_MS, when no roll-up counts on. REST: how
@@ -37,15 +36,19 @@ static bool is_over(const struct flush *flush, uint64_t since, uint64_t ms)
 static void anchor(struct flush *flush)
 {
 	char head[2 * SPOOL_HEAD_LEN + 1];
+	uint64_t batch = spool_number(flush->spool) - 1;
 
 	flush->anchored_at = uv_now(flush->loop);
 	/* The chain has no batch yet, or the last one was told. */
-	if (spool_number(flush->spool) == 1 || spool_number(flush->spool) == flush->anchored)
+	if (batch == 0 || spool_number(flush->spool) == flush->anchored)
 		return;
 	batch_chain_text(spool_chain(flush->spool), flush->chain);
 	batch_hex(spool_head(flush->spool), SPOOL_HEAD_LEN, head);
-	log_info("ledger: anchor chain=%s batch=%" PRIu64 " head=%s", flush->chain, spool_number(flush->spool) - 1,
-		 head);
+	/* The last words of a process that ends go by stderr: of an entry of its own the journal might not find the unit. */
+	log_said(LOG_LEVEL_INFO,
+		 (const struct log_field[]){log_text(LOG_CHAIN, flush->chain), log_number(LOG_BATCH, batch),
+					    log_text(LOG_HEAD, head)},
+		 flush->closed ? 0 : 3, "ledger: anchor chain=%s batch=%" PRIu64 " head=%s", flush->chain, batch, head);
 	flush->anchored = spool_number(flush->spool);
 	flush->count.anchors++;
 }
@@ -110,9 +113,10 @@ static void new_chain(struct flush *flush)
 	chain[6] = (uint8_t)((chain[6] & 0x0f) | 0x40);
 	chain[8] = (uint8_t)((chain[8] & 0x3f) | 0x80);
 	batch_chain_text(chain, text);
-	log_error("ledger: the database has another batch %" PRIu64 " of chain %s than this spool knows (the spool was "
-		  "copied or restored, or the host lost what was not on its disk yet): going on in a new chain, %s",
-		  flush->sealed.number, flush->chain, text);
+	log_said(LOG_LEVEL_ERROR, FLUSH_ABOUT(flush->chain, flush->sealed.number),
+		 "ledger: the database has another batch %" PRIu64 " of chain %s than this spool knows (the spool was "
+		 "copied or restored, or the host lost what was not on its disk yet): going on in a new chain, %s",
+		 flush->sealed.number, flush->chain, text);
 	if (flush->sealed.is_statement)
 		spool_unseal(flush->spool);
 	spool_new_chain(flush->spool, chain);
@@ -135,7 +139,8 @@ static void wait_a_while(struct flush *flush)
 static void leave_statement(struct flush *flush, const char *line, const char *sqlstate)
 {
 	if (strcmp(flush->statement_trouble, line) != 0)
-		log_error("ledger: %s of %s of %s: %s", flush->kind, flush->tbl, flush->day, line);
+		log_said(LOG_LEVEL_ERROR, FLUSH_ABOUT(flush->chain, flush->sealed.number), "ledger: %s of %s of %s: %s",
+			 flush->kind, flush->tbl, flush->day, line);
 	snprintf(flush->statement_trouble, sizeof(flush->statement_trouble), "%s", line);
 	spool_unseal(flush->spool);
 	/* What is not as its parts say will not be so later: the others are not held up by it. */
@@ -161,7 +166,8 @@ static void failed(struct flush *flush, enum ledger_outcome outcome, const char 
 		flush->kind[0] = '\0';
 	/* What the session itself lost or did not get, it logs. */
 	if (outcome == LEDGER_FAILED && strcmp(flush->trouble, line) != 0)
-		log_error("ledger: verdicts do not come into the database, and stay in the spool: %s", line);
+		log_said(LOG_LEVEL_ERROR, FLUSH_ABOUT(flush->chain, flush->sealed.number),
+			 "ledger: verdicts do not come into the database, and stay in the spool: %s", line);
 	snprintf(flush->trouble, sizeof(flush->trouble), "%s", line);
 	if (outcome != LEDGER_FAILED)
 		return;
@@ -191,9 +197,10 @@ static bool on_begun(void *data, enum ledger_known known, uint64_t last_batch, c
 		flush->fate = FLUSH_UNSEAL;
 	} else if (known == LEDGER_GAP) {
 		flush->count.gaps++;
-		log_error("ledger: the database has batches of chain %s only up to %" PRIu64 ", and had them up to "
-			  "%" PRIu64 ": it has lost history; going on, and apikeyd.ledger_verify() shows the gap",
-			  flush->chain, last_batch, flush->sealed.number - 1);
+		log_said(LOG_LEVEL_ERROR, FLUSH_ABOUT(flush->chain, last_batch),
+			 "ledger: the database has batches of chain %s only up to %" PRIu64 ", and had them up to "
+			 "%" PRIu64 ": it has lost history; going on, and apikeyctl audit verify shows the gap",
+			 flush->chain, last_batch, flush->sealed.number - 1);
 	}
 	flush->begun = flush->fate == FLUSH_SEND;
 	return flush->begun;
@@ -489,10 +496,36 @@ static void sync_if_due(struct flush *flush)
 	flush->synced_at = uv_now(flush->loop);
 }
 
+/* ---- what finds no room ---- */
+
+#define LOST(count) (const struct log_field[]){log_number(LOG_LOST, (count))}, 1
+
+/* Told when it begins and when it is over. */
+static void tell_lost(struct flush *flush)
+{
+	uint64_t lost = spool_lost(flush->spool);
+
+	if (lost != flush->lost_seen && !flush->losing) {
+		flush->losing = true;
+		log_error(
+			"ledger: the spool is full: verdicts find no room, of which only the number is known; mend what "
+			"keeps them from the database, or raise [ledger] spool_bytes");
+	} else if (lost == flush->lost_seen && flush->losing &&
+		   spool_room(flush->spool) > spool_capacity(flush->spool) / 2) {
+		flush->losing = false;
+		log_said(LOG_LEVEL_WARNING, LOST(lost - flush->lost_before),
+			 "ledger: the spool has room again; %" PRIu64 " verdicts found none",
+			 lost - flush->lost_before);
+		flush->lost_before = lost;
+	}
+	flush->lost_seen = lost;
+}
+
 static void on_tick(uv_timer_t *timer)
 {
 	struct flush *flush = timer->data;
 
+	tell_lost(flush);
 	sync_if_due(flush);
 	next(flush);
 }
@@ -541,10 +574,11 @@ void flush_start(struct flush *flush)
 			"ledger: [state] directory is empty: verdicts that are not yet in the database are lost where the "
 			"daemon ends");
 	if (spool_damaged(flush->spool))
-		log_error("ledger: %" PRIu64
-			  " records of the spool are damaged, and left out: the host lost what was not on "
-			  "its disk yet",
-			  spool_damaged(flush->spool));
+		log_said(LOG_LEVEL_ERROR, LOST(spool_damaged(flush->spool)),
+			 "ledger: %" PRIu64
+			 " records of the spool are damaged, and left out: the host lost what was not on "
+			 "its disk yet",
+			 spool_damaged(flush->spool));
 	if (spool_unsized(flush->spool))
 		log_error("ledger: there is no room for a spool of [ledger] spool_bytes = %" PRIu64
 			  ": %s; going on with the "
@@ -554,6 +588,7 @@ void flush_start(struct flush *flush)
 			  spool_capacity(flush->spool));
 	if (spool_used(flush->spool))
 		log_info("ledger: %" PRIu64 " records wait in the spool for the database", spool_used(flush->spool));
+	flush->lost_seen = flush->lost_before = spool_lost(flush->spool);
 	flush->started = true;
 	flush->flushed_at = uv_now(flush->loop);
 	set_tick(flush);
@@ -609,8 +644,9 @@ static void finish(struct flush *flush)
 	uv_timer_stop(&flush->stop_timer);
 	anchor(flush);
 	if (left > 0 && spool_in_memory(flush->spool))
-		log_error("ledger: %" PRIu64 " records of verdicts are lost, which did not come into the database",
-			  left);
+		log_said(LOG_LEVEL_ERROR, LOST(left),
+			 "ledger: %" PRIu64 " records of verdicts are lost, which did not come into the database",
+			 left);
 	else if (left > 0)
 		log_info("ledger: %" PRIu64 " records stay in the spool until the next start", left);
 	flush->synced_at = 0;

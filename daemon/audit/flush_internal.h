@@ -4,6 +4,7 @@
 
 #include "daemon/audit/batch.h"
 #include "daemon/audit/flush.h"
+#include "daemon/log.h"
 #include "daemon/postgres/ledger.h"
 
 enum flush_doing { FLUSH_IDLE = 0, FLUSH_MAKING, FLUSH_SENDING, FLUSH_ASKING };
@@ -58,6 +59,8 @@ struct flush {
 	bool slow;
 	uint64_t anchored; /* the number behind the batch that the last anchor was of; 0: none in this run */
 	bool unsynced;
+	uint64_t lost_seen, lost_before; /* of spool_lost: at the last look, and when the spool was last not full */
+	bool losing;
 	char trouble[512]; /* the last failure; "" since a batch was committed */
 	char statement_trouble[512];
 
@@ -66,6 +69,10 @@ struct flush {
 			sync_failures, timeouts;
 	} count;
 };
+
+/* What a line about a batch is about: fields and their number. */
+#define FLUSH_ABOUT(chain, batch)                                                                                      \
+	(const struct log_field[]){log_text(LOG_CHAIN, (chain)), log_number(LOG_BATCH, (batch))}, 2
 
 void flush_drop_made(struct flush *flush); /* what was made of the sealed batch */
 

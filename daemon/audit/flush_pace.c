@@ -2,7 +2,6 @@
 #include <inttypes.h>
 
 #include "daemon/audit/flush_internal.h"
-#include "daemon/log.h"
 
 enum { FEWEST = 100, GROWTH_PART = 8 };
 
@@ -28,10 +27,11 @@ void flush_too_slow(struct flush *flush)
 
 	flush->count.timeouts++;
 	if (!flush->slow)
-		log_warning("ledger: the database did not take a batch of %" PRIu64
-			    " rows within %u ms: it gets fewer at a "
-			    "time, and more time where they are few, until it does",
-			    rows, ms);
+		log_said(LOG_LEVEL_WARNING, FLUSH_ABOUT(flush->chain, flush->sealed.number),
+			 "ledger: the database did not take a batch of %" PRIu64
+			 " rows within %u ms: it gets fewer at a "
+			 "time, and more time where they are few, until it does",
+			 rows, ms);
 	flush->slow = true;
 	if (rows > FEWEST && flush->begun) {
 		/*

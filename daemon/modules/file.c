@@ -78,6 +78,7 @@ static const char *addr_text(const struct apikeyd_addr *addr, char *out, socklen
 static void say_used(struct file *file, const struct apikeyd_request *request, const struct glass_key *key)
 {
 	char line[LINE_SIZE], addr[INET6_ADDRSTRLEN], end[GLASS_TIME_SIZE];
+	struct apikeyd_request about = *request;
 
 	if (request->boot_us - file->second_us >= SECOND_US || request->boot_us < file->second_us) {
 		say_silent(file);
@@ -96,7 +97,9 @@ static void say_used(struct file *file, const struct apikeyd_request *request, c
 		 key->organization.data, (int)request->method.len, request->method.data ? request->method.data : "",
 		 (unsigned)request->uid, addr_text(&request->addr, addr, sizeof(addr)),
 		 request->now_us >= key->end_us ? "ended" : "ends", end);
-	file->host->log_request(file->self, APIKEYD_LOG_WARNING, request, line);
+	/* The core learns whose it is from us, later. */
+	about.key_org = key->organization;
+	file->host->log_request(file->self, APIKEYD_LOG_WARNING, &about, line);
 }
 
 /* ---- the file ---- */

@@ -389,6 +389,11 @@ def test_journal_fields(t):
     changed = soon("the change", lambda: last(APIKEYD_METHOD="key_revoke"))
     t.equal((changed["APIKEYD_CALLER_UID"], changed["_SYSTEMD_UNIT"]), ("0", "apikeyd.service"))
     t.ok(int(changed["APIKEYD_REV"]) > 0, "the change's revision")
+    def anchor():
+        said = [json.loads(line) for line in c.journal("--output=json", "--unit=apikeyd.service").splitlines()]
+        return next((e for e in said if "APIKEYD_HEAD" in e), None)
+    said = soon("an anchor", anchor)
+    t.equal(said["MESSAGE"], "ledger: anchor chain={APIKEYD_CHAIN} batch={APIKEYD_BATCH} head={APIKEYD_HEAD}".format(**said), "fields of an anchor")
     t.ok(not any(minted["key"] in str(value) for entry in entries() for value in entry.values()), "no key")
     log = stats(c)["log"]
     t.ok(log["entries"] > 0, "entries are counted")

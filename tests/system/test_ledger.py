@@ -444,11 +444,17 @@ def test_spool_full(t):
         stats = daemon.stats()["ledger"]
         t.equal(stats["spool_records"], stats["spool_capacity"], "the spool is full")
         t.ok(stats["lost"] >= 5, "what found no room is counted")
+        wait_until("the log", lambda: "ledger: the spool is full: verdicts find no room" in daemon.log())
         daemon.kill()
         daemon.start(wait="socket")
         t.equal(daemon.stats()["ledger"]["lost"], stats["lost"], "and known after a kill")
+    with contextlib.closing(daemon.rpc()) as rpc:
+        ask("strict")
+        stats["lost"] += 1
+        t.equal(daemon.stats()["ledger"]["lost"], stats["lost"], "one more")
         cluster.start()
         wait_until("room", lambda: daemon.stats()["loaded"] and daemon.stats()["ledger"]["spool_records"] == 0)
+        wait_until("the log", lambda: "ledger: the spool has room again; 1 verdicts found none" in daemon.log())
     with contextlib.closing(daemon.rpc()) as rpc:
         t.equal(ask("strict"), ("allow", "ok"), "then it goes on")
     daemon.stop()

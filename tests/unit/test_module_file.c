@@ -444,6 +444,7 @@ static void host_log_request(struct apikeyd_self *to, enum apikeyd_level level, 
 			     const char *line)
 {
 	assert_non_null(request->key_id.data);
+	assert_non_null(request->key_org.data);
 	host_log(to, level, line);
 }
 
