@@ -7,6 +7,7 @@
 
 #include "daemon/log.h"
 #include "daemon/postgres/connection.h"
+#include "daemon/secret.h"
 
 enum { LEDGER_GRACE_MS = 1000, LEDGER_CHUNK = 65536, LEDGER_SEALS = 10000, LEDGER_PARAMS_MAX = 16 };
 
@@ -91,16 +92,7 @@ static void ledger_bytes(struct ledger_params *params, const uint8_t *bytes)
 
 static bool ledger_read_bytes(const char *text, uint8_t *ret)
 {
-	if (strlen(text) != 2 + 2 * LEDGER_DIGEST_LEN || strncmp(text, "\\x", 2) != 0)
-		return false;
-	for (unsigned i = 0; i < LEDGER_DIGEST_LEN; i++) {
-		unsigned byte;
-
-		if (sscanf(text + 2 + 2 * i, "%2x", &byte) != 1)
-			return false;
-		ret[i] = (uint8_t)byte;
-	}
-	return true;
+	return strncmp(text, "\\x", 2) == 0 && secret_from_hex(text + 2, strlen(text + 2), ret, LEDGER_DIGEST_LEN);
 }
 
 /* ---- ends ---- */
