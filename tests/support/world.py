@@ -317,10 +317,11 @@ class Rpc:
 # ---- the daemon ---------------------------------------------------------------------------------------------------
 
 def sanitized():
-    """Whether the daemon is built with AddressSanitizer."""
+    """Whether the daemon is built with a sanitizer."""
     if not hasattr(sanitized, "is"):
         with open(APIKEYD, "rb") as f:
-            setattr(sanitized, "is", b"__asan_init" in f.read())
+            text = f.read()
+            setattr(sanitized, "is", any(name in text for name in (b"__asan_init", b"__tsan_init")))
     return getattr(sanitized, "is")
 
 

@@ -14,7 +14,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 from world import *
 
-SLOW = "asan" in os.path.basename(BUILD)
+SLOW = sanitized()
 PAIRS = 512
 MINUTES = "30min"
 
