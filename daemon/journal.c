@@ -300,6 +300,17 @@ const struct denials *journal_held(const struct journal *journal)
 	return &journal->state.held;
 }
 
+const struct journal_kept *journal_kept(const struct journal *journal)
+{
+	return &journal->state.kept;
+}
+
+const struct journal_note *journal_notes(const struct journal *journal, unsigned *ret_count)
+{
+	*ret_count = journal->state.note_count;
+	return journal->state.notes;
+}
+
 const struct journal_position *journal_position(const struct journal *journal)
 {
 	return &journal->state.position;
@@ -356,10 +367,12 @@ void journal_lack(struct journal *journal)
 	journal->told_drop = true;
 }
 
-static void put(struct journal *journal, struct denials *denials, enum journal_kind kind, keytext_id id,
-		struct denial denial)
+static void put(struct journal *journal, enum journal_kind kind, keytext_id id, struct denial denial)
 {
-	if (denials_put(denials, id, denial) < 0) {
+	struct journal_state *state = &journal->state;
+
+	if ((kind == JOURNAL_KNOW ? denials_put(&state->known, id, denial) : journal_state_hold(state, id, denial)) <
+	    0) {
 		journal_lack(journal);
 		return;
 	}
@@ -369,7 +382,7 @@ static void put(struct journal *journal, struct denials *denials, enum journal_k
 
 void journal_know_again(struct journal *journal, keytext_id id, struct denial denial)
 {
-	put(journal, &journal->state.known, JOURNAL_KNOW, id, denial);
+	put(journal, JOURNAL_KNOW, id, denial);
 }
 
 void journal_know(struct journal *journal, keytext_id id, struct denial denial)
@@ -381,7 +394,7 @@ void journal_know(struct journal *journal, keytext_id id, struct denial denial)
 void journal_hold(struct journal *journal, keytext_id id, struct denial denial)
 {
 	if (!denial_is_same(denials_of(&journal->state.held, id), denial))
-		put(journal, &journal->state.held, JOURNAL_HOLD, id, denial);
+		put(journal, JOURNAL_HOLD, id, denial);
 }
 
 void journal_place(struct journal *journal, const struct journal_position *position)
@@ -394,14 +407,44 @@ void journal_place(struct journal *journal, const struct journal_position *posit
 void journal_lose(struct journal *journal, const struct journal_loss *loss)
 {
 	journal->state.loss = *loss;
+	journal_state_unenter(&journal->state);
 	journal->counts.losses++;
 	if (journal->on_disk && !journal_put_loss(&journal->queue, loss))
 		journal_lack(journal);
 }
 
+void journal_note(struct journal *journal, const struct journal_note *note)
+{
+	if (journal_state_find(&journal->state, note->kind, note->id))
+		return;
+	if (journal_state_note(&journal->state, note)) {
+		journal->counts.notes_dropped++;
+		log_error(
+			"journal: more than %d losses and acceptances of history wait to be entered in the ledger: the "
+			"oldest is left out",
+			JOURNAL_NOTES_MAX);
+	}
+	if (journal->on_disk && !journal_put_note(&journal->queue, note))
+		journal_lack(journal);
+}
+
+void journal_entered(struct journal *journal, enum journal_note_kind kind, const uint8_t id[JOURNAL_ID_LEN],
+		     const struct journal_life *life)
+{
+	struct journal_note *note = journal_state_find(&journal->state, kind, id);
+
+	if (!note)
+		return;
+	note->entered = *life;
+	/* Where this does not reach the disk it is entered once more, which the ledger takes for the same. */
+	if (journal->on_disk)
+		(void)journal_put_entered(&journal->queue, kind, id, life);
+}
+
 void journal_accept(struct journal *journal)
 {
 	denials_clear(&journal->state.held);
+	journal->state.kept = (struct journal_kept){0};
 	journal->state.loss = (struct journal_loss){0};
 	journal->counts.accepts++;
 	if (journal->on_disk && !journal_put_accept(&journal->queue))

@@ -35,7 +35,8 @@ static const char audit_sql[] =
 	"select * from (select a.at, a.action, '1', a.who, concat_ws(' ', a.tbl, a.thing), a.changed, abbrev(a.client_addr)"
 	" from apikeyd.administration a where a.at >= $1::timestamptz"
 	" and ($2::text is null or (a.tbl = 'key' and a.thing = $2::text) or (a.tbl in ('key_page', 'key_scope',"
-	" 'key_network') and a.thing like $2::text || '/%'))"
+	" 'key_network') and a.thing like $2::text || '/%')"
+	" or (a.tbl = 'history' and a.after -> 'key_ids' ? $2::text))"
 	" order by a.at desc limit $3::bigint) as changed"
 	") as e order by e.at desc limit $3::bigint";
 

@@ -98,6 +98,8 @@ static const char grants_query[] =
 	"  ('apikeyd_check', 'apikeyd.daemon_seen(uuid, text, int, text, bigint, interval)'),"
 	"  ('apikeyd_check', 'apikeyd.daemon_gone(uuid)'),"
 	"  ('apikeyd_check', 'apikeyd.trim_change_log(interval, bigint, interval)'),"
+	"  ('apikeyd_check', 'apikeyd.history_lost(uuid, uuid, bigint, text, text, boolean, text, text, int, int, int, text[])'),"
+	"  ('apikeyd_check', 'apikeyd.history_accepted(uuid, uuid, bigint, text, int, int, int, text[])'),"
 	"  ('apikeyd_admin', 'apikeyd.register_pepper(smallint, bytea)'),"
 	"  ('apikeyd_admin', 'apikeyd.wait_for(bigint)'),"
 	"  ('apikeyd_auditor', 'apikeyd.explain_rights(text, text, text, text, inet, timestamptz)'))"

@@ -23,9 +23,17 @@ static const char *history_place(struct arena *arena, const struct value *positi
 }
 
 static const struct show_column history_columns[] = {
-	{"Lost", "lost_at", 0, show_when},     {"Why", "detail", SHOW_WRAP, NULL}, {"From", "from", 0, history_place},
-	{"To", "to", 0, history_place},	       {"Refusing", "refusing", 0, NULL},  {"Kept denied", "kept", 0, NULL},
-	{"Remembered", "remembered", 0, NULL}, {"Whole", "whole", 0, NULL},	   {NULL, NULL, 0, NULL},
+	{"Lost", "lost_at", 0, show_when},
+	{"Why", "detail", SHOW_WRAP, NULL},
+	{"From", "from", 0, history_place},
+	{"To", "to", 0, history_place},
+	{"Refusing", "refusing", 0, NULL},
+	{"Kept denied", "kept", 0, NULL},
+	{"Remembered", "remembered", 0, NULL},
+	{"Whole", "whole", 0, NULL},
+	{"Loss", "loss_id", 0, NULL},
+	{"In the ledger", "in_ledger", 0, NULL},
+	{NULL, NULL, 0, NULL},
 };
 
 static const struct show_column history_key_columns[] = {

@@ -42,7 +42,7 @@ static bool show(struct admin_request *request, struct value *ret, struct rpc_er
 
 static bool accept_loss(struct admin_request *request, struct value *ret, struct rpc_error *error)
 {
-	int r = feed_history_accept(request->admin->feed, strtoll(request->params[LOSS], NULL, 10));
+	int r = feed_history_accept(request->admin->feed, strtoll(request->params[LOSS], NULL, 10), request->uid);
 
 	if (r == 0)
 		log_warning("%s by %s", request->method->name, request->actor);

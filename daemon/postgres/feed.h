@@ -65,10 +65,11 @@ bool feed_verify_show(const struct feed *feed, struct arena *arena, struct value
  */
 bool feed_history_show(const struct feed *feed, struct arena *arena, struct value *map, uint32_t after, uint32_t limit);
 /*
- * The database's state stands again. `loss`: that of the loss that was shown, so that no later one is meant. 0,
+ * The database's state stands again, which the ledger is told, with the user id of who accepted it. `loss`: that of the
+ * loss that was shown, so that no later one is meant. 0,
  * -ENOENT (none is lost), -ESTALE (another was lost since), -EAGAIN (a load is being looked at right now).
  */
-int feed_history_accept(struct feed *feed, int64_t loss);
+int feed_history_accept(struct feed *feed, int64_t loss, uint32_t uid);
 
 /* Adds the feed's counters and state to the map of `stats`. */
 bool feed_stats(const struct feed *feed, struct arena *arena, struct value *map);

@@ -31,6 +31,8 @@ static const struct feed_statement {
 	[FEED_STEP_SEEN] = {"seen", QUERY_SEEN, "registering this daemon", false},
 	[FEED_STEP_GONE] = {"gone", QUERY_GONE, "taking this daemon's registration back", false},
 	[FEED_STEP_TRIM] = {"trim", QUERY_TRIM, "trimming the change log", false},
+	[FEED_STEP_LOST] = {"lost", QUERY_LOST, "entering lost history in the ledger", false},
+	[FEED_STEP_ACCEPTED] = {"accepted", QUERY_ACCEPTED, "entering accepted history in the ledger", false},
 	[FEED_STEP_VERIFY_CATALOG] = {"verify_catalog", QUERY_VERIFY_CATALOG, "verifying the catalog", false},
 	[FEED_STEP_VERIFY_ORGANIZATIONS] = {"verify_organizations", QUERY_VERIFY_ORGANIZATIONS,
 					    "verifying organizations", false},
@@ -152,6 +154,8 @@ static bool feed_send(struct feed *feed, int64_t now)
 	batch->active = good && feed->step_count > before;
 	if (batch->active)
 		good = feed_push(feed, FEED_STEP_SYNC_BATCH);
+	if (good && feed_entry_is_due(feed, now))
+		good = feed_entry_push(feed);
 	if (good && feed_trim_is_due(feed, now))
 		good = feed_trim_push(feed, now);
 	return good;
@@ -334,6 +338,10 @@ static void feed_result(struct feed *feed, enum feed_step step, const PGresult *
 	case FEED_STEP_TRIM:
 		feed_trim_row(feed, result);
 		break;
+	case FEED_STEP_LOST:
+	case FEED_STEP_ACCEPTED:
+		feed_entry_row(feed, result);
+		break;
 	default:
 		feed_rows(feed, step, result);
 	}
@@ -455,8 +463,11 @@ static void feed_sync(struct feed *feed, enum feed_step step)
 		catalog_deinit(&feed->batch.catalog);
 		feed->batch.error[0] = '\0';
 		break;
-	case FEED_STEP_SYNC_SEEN: /* neither this nor the trimming is worth the session */
+	case FEED_STEP_SYNC_SEEN: /* neither this nor what follows is worth the session */
 		feed_seen_end(feed);
+		break;
+	case FEED_STEP_SYNC_ENTRY:
+		feed_entry_end(feed);
 		break;
 	case FEED_STEP_SYNC_TRIM:
 		feed_trim_end(feed);

@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "daemon/log.h"
 #include "daemon/postgres/pgrow.h"
@@ -262,15 +261,13 @@ static void history_lost(struct feed *feed, enum journal_why why)
 	const struct journal_loss *before = journal_loss(feed->journal);
 	struct journal_loss loss = {.why = why, .from = history->applied, .to = history->batch.here};
 	bool again = before->why != JOURNAL_WHY_NONE && before->from.rev == loss.from.rev;
-	struct timespec now;
 
 	history->why = why;
 	history_step_to(feed, FEED_SETTLE_HOLD);
 	/* A load that was broken off finds the same loss again. */
 	if (again)
 		return;
-	clock_gettime(CLOCK_REALTIME, &now);
-	loss.at = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+	loss.at = feed_entry_now();
 	loss.unsure = before->unsure || !journal_is_whole(feed->journal);
 	journal_lose(feed->journal, &loss);
 	feed->count.histories += feed->reload != FEED_RELOAD_HISTORY;
@@ -307,6 +304,7 @@ static void history_write(struct feed *feed)
 		journal_lack(feed->journal);
 	history->settle = FEED_SETTLE_WRITE;
 	history->placed_at = mirror_boot_now();
+	feed_entry_lost(feed);
 	journal_place(feed->journal, &history->batch.here);
 	if (history_wait(feed))
 		return;

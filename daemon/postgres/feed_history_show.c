@@ -118,12 +118,13 @@ bool feed_history_show(const struct feed *feed, struct arena *arena, struct valu
 	if (lost && (!value_set_int(arena, map, "loss", loss->at) || !set_time(arena, map, "lost_at", loss->at) ||
 		     !value_set_text(arena, map, "why", journal_why_word(loss->why)) ||
 		     !value_set_text(arena, map, "detail", journal_why_line(loss->why)) ||
-		     !set_position(arena, map, "from", &loss->from) || !set_position(arena, map, "to", &loss->to)))
+		     !set_position(arena, map, "from", &loss->from) || !set_position(arena, map, "to", &loss->to) ||
+		     !feed_entry_show(feed, arena, map)))
 		return false;
 	return add_rows(feed, arena, map, after, limit);
 }
 
-int feed_history_accept(struct feed *feed, int64_t loss)
+int feed_history_accept(struct feed *feed, int64_t loss, uint32_t uid)
 {
 	const struct journal_loss *now = journal_loss(feed->journal);
 	uint32_t kept = journal_held(feed->journal)->count;
@@ -138,6 +139,7 @@ int feed_history_accept(struct feed *feed, int64_t loss)
 	log_warning("database feed: history accepted: revision %" PRIu64 " (timeline %u) follows %" PRIu64
 		    " (timeline %u), and %" PRIu32 " keys are as the database says",
 		    now->to.rev, now->to.timeline, now->from.rev, now->from.timeline, kept);
+	feed_entry_accepted(feed, uid);
 	journal_accept(feed->journal);
 	journal_sync(feed->journal, NULL, NULL);
 	feed_history_refuse(feed);
@@ -178,5 +180,5 @@ bool feed_history_stats(const struct feed *feed, struct arena *arena, struct val
 	for (unsigned i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
 		if (!value_set_uint(arena, sub, counters[i].name, counters[i].value))
 			return false;
-	return true;
+	return feed_entry_stats(feed, arena, sub);
 }

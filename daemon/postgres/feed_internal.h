@@ -1,7 +1,8 @@
 /*
  * The feed from the inside: shared by feed.c (its life, sessions, and what comes next), feed_load.c (what
  * to do about surprises: the loads), feed_check.c (is this server and its schema to be believed), feed_batch.c (one
- * poll, sent and read), feed_rows.c (rows into the copy), feed_history.c (history that is lost), feed_seen.c (this daemon's registration and lease) and
+ * poll, sent and read), feed_rows.c (rows into the copy), feed_history.c (history that is lost), feed_entry.c (and what the ledger is told of it), feed_seen.c (this
+ * daemon's registration and lease) and
  * feed_trim.c (the end of the log). Nobody else includes it.
  *
  * Always holds: what was sent and not yet answered stands in `steps`, in order; at most one batch is under way; a
@@ -38,6 +39,8 @@ enum feed_step {
 	FEED_STEP_SEEN,
 	FEED_STEP_GONE,
 	FEED_STEP_TRIM,
+	FEED_STEP_LOST, /* lost and accepted history for the ledger */
+	FEED_STEP_ACCEPTED,
 	FEED_STEP_VERIFY_CATALOG, /* as enum copy_kind */
 	FEED_STEP_VERIFY_ORGANIZATIONS,
 	FEED_STEP_VERIFY_PAGES,
@@ -52,8 +55,11 @@ enum feed_step {
 	FEED_STEP_SYNC_BATCH,
 	FEED_STEP_SYNC_SEEN,
 	FEED_STEP_SYNC_GONE,
+	FEED_STEP_SYNC_ENTRY,
 	FEED_STEP_SYNC_TRIM,
 };
+
+enum { FEED_UUID_SIZE = 40 };
 
 enum { FEED_STEPS_MAX = 64, FEED_GONE_MS = 1000, FEED_GAP_MS = 2, FEED_SILENCE_MS = 1000, FEED_PROBE_MS = 2000 };
 
@@ -148,6 +154,17 @@ struct feed_history {
 	uint64_t late;
 };
 
+/* What the ledger is being told, and how that goes. */
+struct feed_entry {
+	enum journal_note_kind kind;
+	uint8_t id[JOURNAL_ID_LEN];
+	bool made;	  /* it was not there before */
+	int64_t retry_at; /* boot µs */
+	uint32_t backoff_ms;
+	char reported[512]; /* why it was refused; logged once */
+	uint64_t entered, failures;
+};
+
 struct feed {
 	uv_loop_t *loop;
 	struct journal *journal;
@@ -180,6 +197,7 @@ struct feed {
 	struct feed_seen seen;
 	struct feed_batch batch;
 	struct feed_history history;
+	struct feed_entry entry;
 	struct feed_guard guard, looked; /* what holds, and what is being read */
 	bool guard_bad;			 /* the last look found what forbids to confirm */
 	bool warned_not_held;
@@ -293,7 +311,21 @@ void feed_history_refuse(struct feed *feed);
 /* feed_history_show.c: adds counters to the feed's part of `stats`. */
 bool feed_history_stats(const struct feed *feed, struct arena *arena, struct value *map);
 
+/* feed_entry.c */
+int64_t feed_entry_now(void); /* µs since 1970, by the local clock */
+/* What is held for the loss that stands is complete: a note of it, if there is none yet. In the journal by the next sync. */
+void feed_entry_lost(struct feed *feed);
+/* The same of its acceptance, before what is held is let go. */
+void feed_entry_accepted(struct feed *feed, uint32_t uid);
+bool feed_entry_is_due(const struct feed *feed, int64_t now);
+bool feed_entry_push(struct feed *feed); /* where one is due */
+void feed_entry_row(struct feed *feed, const PGresult *result);
+void feed_entry_end(struct feed *feed);
+bool feed_entry_stats(const struct feed *feed, struct arena *arena, struct value *map);
+bool feed_entry_show(const struct feed *feed, struct arena *arena, struct value *map); /* of the loss that stands */
+
 /* feed_seen.c */
+void feed_uuid(const uint8_t id[16], char out[FEED_UUID_SIZE]);
 /* A new session: nothing that was committed on another counts. */
 void feed_seen_begin(struct feed *feed);
 /* When to register, boot µs: at each heartbeat, and soon after another revision was applied. */

@@ -68,6 +68,12 @@ enum { FEED_CHANGES_MAX = 200000 };
 	"SELECT t.ran, t.revisions, t.changes, t.more FROM apikeyd.trim_change_log($1::interval, $2::int8, "           \
 	"$3::interval) AS t"
 
+#define QUERY_LOST                                                                                                     \
+	"SELECT apikeyd.history_lost($1::uuid, $2::uuid, $3::int8, $4, $5, $6::bool, $7, $8, $9::int4, $10::int4, "    \
+	"$11::int4, $12::text[])"
+#define QUERY_ACCEPTED                                                                                                 \
+	"SELECT apikeyd.history_accepted($1::uuid, $2::uuid, $3::int8, $4, $5::int4, $6::int4, $7::int4, $8::text[])"
+
 #define QUERY_BEGIN  "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 #define QUERY_COMMIT "COMMIT"
 

@@ -42,6 +42,26 @@ static void must_be_same(const struct denials *a, const struct denials *b)
 		must(!denials_at(a, at, &id, &denial) || denial_is_same(denials_of(b, id), denial));
 }
 
+static void must_be_same_notes(const struct journal_state *a, const struct journal_state *b)
+{
+	must(a->note_count == b->note_count && a->note_count <= JOURNAL_NOTES_MAX);
+	for (unsigned i = 0; i < a->note_count; i++) {
+		const struct journal_note *x = &a->notes[i], *y = &b->notes[i];
+
+		must(x->kind == y->kind && memcmp(x->id, y->id, sizeof(x->id)) == 0 && x->at == y->at);
+		must(x->loss.why == y->loss.why && x->loss.at == y->loss.at && x->loss.unsure == y->loss.unsure);
+		must(x->loss.from.lsn == y->loss.from.lsn && x->loss.to.database == y->loss.to.database);
+		must(x->refuse == y->refuse && x->uid == y->uid && x->key_count == y->key_count);
+		must(memcmp(&x->kept, &y->kept, sizeof(x->kept)) == 0);
+		must(x->key_count <= JOURNAL_NOTE_KEYS);
+		must(memcmp(x->keys, y->keys, x->key_count * sizeof(x->keys[0])) == 0);
+		must(x->entered.timeline == y->entered.timeline);
+		must(!x->entered.timeline || x->entered.started == y->entered.started);
+	}
+	must(memcmp(&a->kept, &b->kept, sizeof(a->kept)) == 0);
+	must((uint64_t)a->kept.revoked + a->kept.retired + a->kept.disabled == a->held.count);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct journal_bytes bytes = {0};
@@ -62,6 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		must(!again.damaged && !again.torn && !again.dropped && again.incomplete == state.incomplete);
 		must_be_same(&state.known, &again.known);
 		must_be_same(&state.held, &again.held);
+		must_be_same_notes(&state, &again);
 		must(again.loss.why == state.loss.why && again.loss.at == state.loss.at &&
 		     again.loss.unsure == state.loss.unsure);
 		must(again.loss.from.rev == state.loss.from.rev && again.loss.to.timeline == state.loss.to.timeline);

@@ -41,7 +41,7 @@ INSERT INTO design VALUES
   -- the auditor reads views
   ('apikeyd_auditor',  'scopes roles role_scopes organizations pages users organization_members page_members keys key_pages key_scopes key_networks peppers', 'SELECT', '*'),
   ('apikeyd_auditor',  'changes revisions timelines schema_migrations settings daemons', 'SELECT', '*'),
-  ('apikeyd_auditor',  'verdicts denials key_usage key_last_used keys_never_used never_used_scopes never_used_pages administration chains', 'SELECT', '*'),
+  ('apikeyd_auditor',  'verdicts denials key_usage key_last_used keys_never_used never_used_scopes never_used_pages administration lost_history chains', 'SELECT', '*'),
   ('apikeyd_admin',    'key_usage key_last_used never_used_scopes never_used_pages', 'SELECT', '*');
 CREATE TEMPORARY VIEW wanted AS
 SELECT d.role, tab, privilege, d.columns FROM design d, unnest(string_to_array(d.tabs, ' ')) AS tab, unnest(string_to_array(d.privileges, ' ')) AS privilege;
@@ -64,7 +64,7 @@ SELECT r.role, p.proname::text AS function
 FROM unnest(ARRAY['apikeyd_check', 'apikeyd_admin', 'apikeyd_platform', 'apikeyd_auditor', 'somebody_else']) AS r (role), pg_proc p
 WHERE p.pronamespace = 'apikeyd'::regnamespace AND has_function_privilege(r.role, p.oid, 'EXECUTE');
 SELECT set_eq(format('SELECT function FROM may_execute WHERE role = %L', role), string_to_array(functions, ' '), format('%s: every function', role))
-  FROM (VALUES ('apikeyd_check', 'schema_version revision trigger_faults daemon_seen daemon_gone trim_change_log ledger_begin ledger_seal ledger_close ledger_ahead ledger_due ledger_compact ledger_prune ledger_head'),
+  FROM (VALUES ('apikeyd_check', 'schema_version revision trigger_faults daemon_seen daemon_gone trim_change_log ledger_begin ledger_seal ledger_close ledger_ahead ledger_due ledger_compact ledger_prune ledger_head history_lost history_accepted'),
                ('apikeyd_admin', 'schema_version revision trigger_faults register_pepper wait_for wait'),
                ('apikeyd_platform', 'schema_version revision wait_for wait'),
                ('apikeyd_auditor', 'schema_version revision trigger_faults explain_rights wait_for wait ledger_verify ledger_verify_chains ledger_verify_admin ledger_verify_rows ledger_partitions ledger_heads who_can what_can access_changes busiest bad_key_sources')) AS f (role, functions);

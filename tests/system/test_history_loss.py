@@ -2,12 +2,16 @@
 """History that the database loses: what a daemon knew as revoked, retired or disabled stays denied until that is accepted.
 
 Real clusters are put back to what they were before, or fail over to a standby that had not come so far, while the daemon
-runs, is stopped, or is killed. And where nothing is lost, what may be undone is followed as ever.
+runs, is stopped, or is killed. And where nothing is lost, what may be undone is followed as ever. The ledger of the database has
+each loss and each acceptance, once for each daemon.
 """
 import contextlib
 import json
 import os
+import re
+import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -15,7 +19,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 from world import *  # noqa: E402
 
-QUICK = {"database.backoff_min_ms": "20", "database.backoff_max_ms": "200", "database.guard_ms": "200"}
+QUICK = {"database.backoff_min_ms": "20", "database.backoff_max_ms": "200", "database.guard_ms": "200", "ledger.flush_ms": "100"}
 DENIALS = {"revoked": "revoked_at", "retired": "retired_at", "disabled": "disabled_at"}
 shared = {}
 
@@ -122,13 +126,43 @@ class Scene:
         self.t.equal((done.returncode, done.stdout), (0, ""), f"accepted: {done.stderr}")
         return done
 
+    def entered(self, *actions, server=None, daemon=None):
+        """The ledger has these entries and no others, all that this daemon has to say is among them, and a batch has sealed them."""
+        server = server or self.server
+        wait_until("the daemon's entries", lambda: (daemon or self.daemon).stats()["feed"]["history"]["entries_waiting"] == 0)
+
+        def sealed():
+            (daemon or self.daemon).check(make_key("u"), "page:read", "acme")
+            return server.sql("select bool_and(sealed) from apikeyd.administration where tbl = 'history'")[0][0] is not False
+        wait_until("their seals", sealed)
+        rows = server.sql("select action, thing, who, after, changed from apikeyd.administration where tbl = 'history' order by id")
+        self.t.equal([row[0] for row in rows], list(actions), "the ledger's entries")
+        self.t.equal(server.sql("select problem from apikeyd.ledger_verify_admin() where severity = 'fault'"), [], "as they were written")
+        return rows
+
+    def deny_entries(self):
+        self.sql("revoke execute on function apikeyd.history_lost, apikeyd.history_accepted from apikeyd_check")
+        return self
+
+    def allow_entries(self):
+        self.sql("grant execute on function apikeyd.history_lost, apikeyd.history_accepted to apikeyd_check")
+
+    def not_entered(self, waiting, failures=1):
+        """It was tried, and goes on being tried."""
+        before = self.history()["entry_failures"]
+        wait_until("attempts", lambda: self.history()["entry_failures"] >= before + failures and self.history()["entries_waiting"] == waiting)
+        self.t.equal(self.sql("select count(*) from apikeyd.administration where tbl = 'history'")[0][0], 0, "nothing is entered")
+
     def verified(self):
         return self.daemon.ctl("verify-copy").returncode
 
 
-def everything(t, settings=None):
+def everything(t, settings=None, before=None):
     """Keys of all kinds, and a server that was put back to before they were denied, not yet started."""
-    s = Scene(t, settings).mint("revoked", "retired", "disabled", "both", "live", "enabled", "old")
+    s = Scene(t, settings)
+    if before:
+        before(s)
+    s.mint("revoked", "retired", "disabled", "both", "live", "enabled", "old")
     s.deny("enabled", "disabled")
     s.deny("old", "revoked")
     s.server.save()
@@ -169,12 +203,14 @@ def test_a_restore_while_the_daemon_runs(t):
     t.equal(log.count("HISTORY LOST: the applied revision"), 2, "told when it is found, and when it is in place")
     t.contains(log, "apikeyctl history show", "says what to do")
     t.equal(s.verified(), 0, "what is denied on top is no difference")
+    s.entered("lost")
 
     # Restarts, of either kind, forget nothing; changes since are followed.
     s.again()
     s.expect("after kill -9", **KEPT)
     s.again(kill=False)
     s.expect("after a stop", **KEPT)
+    s.entered("lost")
     s.mint("new")
     s.change("new", "disabled_at = now()")
     s.change("live", "disabled_at = now()")
@@ -216,7 +252,9 @@ def test_accepting(t):
 
     s.sql("update apikeyd.key set revoked_at = now() where id = %s", s.ids["revoked"])
     wait_until("the revocation", lambda: s.shown()[0][s.ids["revoked"]] == ("revoked", "revoked"))
+    s.entered("lost")
     t.contains(s.accept().stderr, "accepted: 5 keys", "told")
+    s.entered("lost", "accepted")
     after = {**KEPT, "retired": "ok", "disabled": "ok", "both": "ok"}
     s.expect("the database's word stands", **after)
     t.contains(s.daemon.log(), "history accepted: revision", "logged")
@@ -229,6 +267,7 @@ def test_accepting(t):
     s.again()
     s.expect("for good", **after)
     t.equal(s.history()["losses"], 0, "it is this history that goes on")
+    s.entered("lost", "accepted")
     s.change("live", "disabled_at = now()")
     s.change("live", "disabled_at = null")
     s.expect(**after)
@@ -245,6 +284,7 @@ def test_a_restore_while_the_daemon_is_away(t):
     s.expect("at the start", **{**KEPT, "live": "revoked"})
     t.equal((s.history()["losses"], s.history()["kept_denied"]), (1, 6), "counted")
     t.contains(s.daemon.log(), "HISTORY LOST: ", "loud")
+    s.entered("lost")
     # A second loss, to before all of it was made; what was held then is held still.
     s.change("enabled", "revoked_at = now()")
     s.again()
@@ -252,7 +292,10 @@ def test_a_restore_while_the_daemon_is_away(t):
     s.server.put_back()
     s.lost()
     s.expect("after a second loss", **{**KEPT, "live": "revoked", "enabled": "revoked"})
+    first, second = s.entered("lost", "lost") # the restore had taken the first away
+    t.equal((first[3]["keys"], second[3]["keys"], first[1] == second[1]), (6, 7, False), "each as it was")
     s.accept()
+    t.equal({row[1] for row in s.entered("lost", "lost", "accepted", "accepted")[2:]}, {first[1], second[1]}, "accepted together")
     s.expect("accepted together", revoked="ok", live="ok", enabled="disabled", old="revoked")
 
 
@@ -268,7 +311,9 @@ def test_a_restore_that_ends_in_force_reload(t):
     s.again()
     s.expect("at the start", **{**KEPT, "live": "disabled"})
     t.equal(s.shown()[1]["why"], "wal", "how it is known")
+    t.equal(s.entered("lost")[0][3]["why"], "wal", "the ledger, too")
     s.accept()
+    s.entered("lost", "accepted")
     # And under a daemon that runs: cut off, so that it sees the end alone.
     s.server.save()
     s.follows()
@@ -286,6 +331,7 @@ def test_a_restore_that_ends_in_force_reload(t):
     s.server.start()
     s.lost(2)
     s.expect("after it", disabled="disabled", live="retired")
+    s.entered("lost", "accepted", "lost")
 
 
 def test_a_revoked_key_that_is_not_revoked(t):
@@ -300,6 +346,7 @@ def test_a_revoked_key_that_is_not_revoked(t):
     s.sql(undo.format(s.ids["one"]))
     s.lost()
     t.equal((s.shown()[1]["why"], s.ask("one"), s.history()["kept_denied"]), ("revoked", "revoked", 1), "while it follows")
+    t.equal(s.entered("lost")[0][3]["key_ids"], [s.ids["one"]], "in the ledger")
     s.accept()
     s.expect(one="ok")
     s.sql(undo.format(s.ids["two"]) + "select apikeyd.force_reload()")
@@ -312,6 +359,8 @@ def test_a_revoked_key_that_is_not_revoked(t):
     s.again()
     s.expect("at the start", three="revoked", other="disabled", one="ok", two="ok")
     t.equal(s.shown()[1]["why"], "revoked", "at the start")
+    entry = s.entered("lost", "accepted", "lost", "accepted", "lost")[-1][3]
+    t.equal((entry["revoked"], entry["disabled"], sorted(entry["key_ids"])), (1, 1, sorted([s.ids["three"], s.ids["other"]])), "in the ledger")
 
 
 # ---- a failover -----------------------------------------------------------------------------------------------------
@@ -346,6 +395,8 @@ def test_a_failover_to_a_standby_that_lags(t):
     s.expect("after the failover", revoked="revoked", disabled="disabled", live="ok", before="disabled")
     _, shown = s.shown()
     t.equal((shown["from"]["timeline"], shown["to"]["timeline"], shown["kept"]), (1, 2, 2), "from where to where")
+    entry = s.entered("lost", server=standby)[0][3]
+    t.equal((entry["was"], entry["found"]), (shown["from"], shown["to"]), "in the new primary's ledger")
     s.again()
     s.expect("after kill -9", revoked="revoked", disabled="disabled", live="ok")
     s.change("before", "disabled_at = null", standby)
@@ -353,6 +404,7 @@ def test_a_failover_to_a_standby_that_lags(t):
     s.expect("the new history is followed", before="ok", live="disabled")
     s.accept()
     s.expect("accepted", revoked="ok", disabled="ok", live="disabled")
+    s.entered("lost", "accepted", server=standby)
 
 
 def test_a_failover_that_loses_nothing(t):
@@ -368,6 +420,7 @@ def test_a_failover_that_loses_nothing(t):
     s.change("disabled", "disabled_at = null", standby)
     s.expect(revoked="revoked", disabled="ok")
     t.equal((s.history()["lost"], s.daemon.stats()["feed"]["history_lost"]), (False, 0), "nothing is lost")
+    s.entered(server=standby)
     s.again()
     s.expect(revoked="revoked", disabled="ok")
     t.equal(s.history()["lost"], False, "nor is it after a restart")
@@ -393,6 +446,7 @@ def test_a_log_that_does_not_reach_back(t):
     standby.sql("select apikeyd.force_reload()")
     s.daemon.start()
     t.equal((s.ask("disabled"), s.shown()[1]["why"]), ("disabled", "timeline"), "nobody knows")
+    t.equal(s.entered("lost", server=standby)[0][3]["why"], "timeline", "the ledger, too")
     s.accept()
     s.expect(disabled="ok")
 
@@ -418,8 +472,10 @@ def test_refusing(t):
     t.equal((s.history()["refusing"], s.daemon.stats()["freshness"]["state"]), (True, "stale"), "shown")
     t.contains(s.daemon.log(), "the database has lost history: run `apikeyctl history show`", "told")
     t.contains(s.daemon.log(), "and nothing is answered", "told")
+    t.equal(s.entered("lost")[0][3]["on_history_loss"], "refuse", "in the ledger")
     s.again()
     refuses(s)
+    s.entered("lost")
     # It is a setting like any other.
     s.daemon.settings["freshness.on_history_loss"] = "keep"
     s.daemon.write_conf()
@@ -433,6 +489,7 @@ def test_refusing(t):
     s.accept()
     s.expect("accepted", live="ok", revoked="ok", old="revoked")
     t.equal(s.daemon.stats()["freshness"]["state"], "fresh", "fresh again")
+    s.entered("lost", "accepted")
 
 
 def test_more_than_it_remembers(t):
@@ -451,10 +508,13 @@ def test_more_than_it_remembers(t):
     s.server.put_back()
     s.lost()
     refuses(s)
+    entry = s.entered("lost")[0][3]
+    t.equal((entry["on_history_loss"], entry["whole"], entry["keys"]), ("keep", False, 1), "in the ledger")
     s.again()
     refuses(s)
     s.accept()
     s.expect(a="ok", live="ok")
+    s.entered("lost", "accepted")
 
 
 # ---- where nothing is lost ------------------------------------------------------------------------------------------
@@ -514,9 +574,16 @@ def test_many_at_once(t):
     s.lost()
     s.expect(one="revoked", two="ok")
     t.equal(s.history()["kept_denied"], 1, "who is revoked is not disabled less")
+    t.equal(s.entered("lost")[0][3]["key_ids"], [s.ids["one"]], "in the ledger")
+    # And a loss of more keys than one entry names.
     s.accept()
     s.again()
     t.equal((s.ask("one"), s.history()["known_denials"]), ("ok", 3000), "as the database says")
+    s.sql("alter table apikeyd.key disable trigger key_stays_revoked; update apikeyd.key set revoked_at = null; "
+          "alter table apikeyd.key enable always trigger key_stays_revoked")
+    s.lost()
+    entry = s.entered("lost", "accepted", "lost")[-1][3]
+    t.equal((entry["keys"], entry["revoked"], len(set(entry["key_ids"]))), (3000, 3000, 64), "some of them by name")
 
 
 # ---- the directory --------------------------------------------------------------------------------------------------
@@ -551,6 +618,7 @@ def test_no_directory(t):
     s.lost()
     s.expect(key="disabled", other="ok")
     t.equal(s.shown()[1]["remembered"], False, "shown")
+    s.entered("lost")
     t.contains(s.daemon.ctl("history", "show").stderr, "does not remember denials over a restart", "told")
     s.again()
     s.expect("forgotten", key="ok")
@@ -564,6 +632,146 @@ def test_no_hash_and_no_key_in_the_journal(t):
     hashed = bytes(s.sql("select hash from apikeyd.key")[0][0])
     t.ok(hashed not in journal and hashed[:8] not in journal and s.keys["key"].encode() not in journal, "ids alone")
     t.equal((journal[:8], (len(journal) - 16) % 40), (b"apikeydJ", 0), "slots")
+
+
+# ---- the ledger -----------------------------------------------------------------------------------------------------
+
+def guide(heading):
+    """The query under that heading of sql/AUDITING.md."""
+    with open(os.path.join(ROOT, "sql", "AUDITING.md")) as f:
+        return re.search(r"## 11\. " + heading + r".*?```sql\n(.*?)```", f.read(), re.S)[1]
+
+
+def test_what_the_ledger_has(t):
+    """Two daemons, each for itself, and one that an administrator has told."""
+    s = everything(t)
+    other = t.keep(Daemon(s.server, {**QUICK, "freshness.on_history_loss": "refuse"}, pepper=s.daemon.pepper))
+    wait_until("the other daemon", lambda: other.stats()["rev"] == s.daemon.stats()["rev"])
+    s.server.put_back()
+    s.lost()
+    wait_until("the other's loss", lambda: other.stats()["feed"]["history"]["lost"] and other.stats()["feed"]["state"] == "following"
+               and other.stats()["feed"]["history"]["entries_waiting"] == 0)
+    rows = {row[1]: row for row in s.entered("lost", "lost")}
+    shown, there = s.shown()[1], json.loads(other.ctl("history", "show", "--json").stdout)
+    t.equal({shown["loss_id"], there["loss_id"]}, set(rows), "each its own")
+    t.equal((shown["in_ledger"], there["in_ledger"]), (True, True), "and they know")
+    kept = {key["key_id"] for key in shown["rows"]}
+    for told, policy in ((shown, "keep"), (there, "refuse")):
+        action, thing, who, entry, changed = rows[told["loss_id"]]
+        daemon = s.sql("select host, pid from apikeyd.daemon where id = %s", entry["daemon"])
+        t.equal(daemon, [(entry["host"], entry["pid"])], "the daemon as it is registered")
+        t.equal((entry["was"], entry["found"], entry["why"], entry["on_history_loss"], entry["whole"]),
+                (told["from"], told["to"], "log", policy, True), "what it says")
+        t.equal((entry["keys"], entry["revoked"], entry["retired"], entry["disabled"]), (5, 3, 1, 1), "how many")
+        t.equal(set(entry["key_ids"]), kept, "which")
+        t.equal(who, "apikeyd", "by the daemons' login")
+        t.contains(changed, f"revision {told['from']['rev']} (timeline 1) -> {told['to']['rev']} (timeline 1), 5 key(s) kept denied on ", "for people")
+    s.accept()
+    accepted = s.entered("lost", "lost", "accepted")[2]
+    t.equal((accepted[1], accepted[2], set(accepted[3]["key_ids"])), (shown["loss_id"], f"uid:{os.geteuid()}", kept), "who, and of what")
+    s.server.sql("create role auditor login; grant apikeyd_auditor to auditor")
+    answered = s.server.psql("-At", "-P", "null=-", "-c", guide("Has the database lost history"), user="auditor").stdout.splitlines()
+    t.equal(sorted(line.rsplit("|", 1)[1] for line in answered), ["-", f"uid:{os.geteuid()}"], "an auditor's question")
+    shown = s.server.sql("select action from apikeyd.access_changes('acme') where tbl = 'history'", user="auditor")
+    t.equal(sorted(shown), [("accepted",), ("lost",), ("lost",)], "it bears on a page")
+    audit = s.daemon.ctl("audit", "show", "--key", s.ids["disabled"], "--database", s.server.dsn("auditor"))
+    t.equal(audit.returncode, 0, audit.stderr)
+    t.contains(audit.stdout, "kept denied", "apikeyctl shows what befell a key")
+    # Whatever starts anew says it again, and once is enough.
+    s.server.stop("immediate")
+    s.server.start()
+    s.again()
+    s.entered("lost", "lost", "accepted")
+    s.entered("lost", "lost", "accepted", daemon=other)
+
+
+def test_a_ledger_that_takes_nothing(t):
+    """What cannot be entered waits, over restarts, and holds up nothing."""
+    s = everything(t, before=Scene.deny_entries)
+    s.server.put_back()
+    s.lost()
+    s.not_entered(1, failures=3)
+    s.expect("it keeps what it knew", **KEPT)
+    t.equal(s.daemon.log().count("entering lost history in the ledger: "), 1, "told once")
+    t.contains(s.daemon.log(), "permission denied for function history_lost", "and why")
+    t.equal(s.shown()[1]["in_ledger"], False, "shown")
+    s.mint("new")
+    s.change("new", "disabled_at = now()")
+    s.expect("changes are followed", new="disabled")
+    found = json.loads(s.daemon.ctl("doctor", "--config", s.daemon.conf, "--json").stdout)
+    t.equal([f["state"] for f in found if f["name"] == "grants"], ["failed"], "doctor finds it")
+    s.again()
+    s.not_entered(1)
+    s.accept()
+    s.not_entered(2)
+    s.again()
+    s.not_entered(2)
+    s.allow_entries()
+    rows = s.entered("lost", "accepted")
+    t.equal((rows[0][1], rows[0][3]["keys"], rows[1][3]["keys"]), (rows[1][1], 5, 5), "as it was then")
+    s.again()
+    s.entered("lost", "accepted")
+
+
+def test_a_death_before_it_knows(t):
+    """The ledger has it, and the journal does not say so: it says it again, which is the same."""
+    s = everything(t, before=Scene.deny_entries)
+    s.server.put_back()
+    s.lost()
+    s.not_entered(1)
+    journal, copy = os.path.join(s.daemon.state_dir, "denials"), os.path.join(s.daemon.dir, "denials")
+    s.daemon.kill()
+    shutil.copy2(journal, copy)
+    s.allow_entries()
+    s.again()
+    rows = s.entered("lost")
+    t.equal(s.history()["entries"], 1, "made in this life")
+    s.daemon.kill()
+    shutil.copy2(copy, journal)
+    s.again()
+    t.equal(s.entered("lost"), rows, "once")
+    t.equal(s.history()["entries"], 0, "not in this one")
+    s.expect("it goes on keeping what it knew", **KEPT)
+
+
+def test_a_journal_of_the_version_before(t):
+    """It has a loss that nobody entered."""
+    s = everything(t, before=Scene.deny_entries)
+    s.server.put_back()
+    s.lost()
+    s.not_entered(1)
+    s.daemon.kill()
+    path = os.path.join(s.daemon.state_dir, "denials")
+    with open(path, "rb+") as f:
+        data = f.read()
+        slots = [data[at:at + 40] for at in range(16, len(data), 40)]
+        f.seek(0)
+        f.truncate()
+        f.write(data[:8] + struct.pack("<I", 1) + data[12:16] + b"".join(slot for slot in slots if slot[0] <= 7))
+    s.allow_entries()
+    s.again()
+    s.expect("what it kept", **KEPT)
+    t.equal(s.entered("lost")[0][3]["keys"], 5, "entered now")
+    s.accept()
+    s.entered("lost", "accepted")
+
+
+def test_a_ledger_that_is_locked(t):
+    """Somebody has its table, for as long as he likes: answers stay fresh."""
+    s = everything(t)
+    s.daemon.signal(signal.SIGSTOP)
+    s.server.put_back()
+    with contextlib.closing(s.server.connect(autocommit=False)) as connection:
+        connection.cursor().execute("lock table apikeyd.ledger_admin in access exclusive mode")
+        s.daemon.signal(signal.SIGCONT)
+        s.lost()
+        polls, failures = s.daemon.stats()["feed"]["polls"], s.history()["entry_failures"]
+        wait_until("polls and attempts", lambda: s.daemon.stats()["feed"]["polls"] >= polls + 10 and s.history()["entry_failures"] >= failures + 2)
+        wait_until("fresh answers", lambda: s.daemon.stats()["freshness"]["state"] == "fresh")
+        s.expect("it answers", **KEPT)
+        t.equal((s.history()["entries"], s.history()["entries_waiting"]), (0, 1), "it waits")
+        connection.rollback()
+    s.entered("lost")
 
 
 if __name__ == "__main__":

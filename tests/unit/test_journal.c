@@ -287,6 +287,53 @@ static void test_weaker(void **state)
 
 /* ---- what it was told, it knows ---- */
 
+static const struct journal_note lost_note = {
+	.kind = JOURNAL_NOTE_LOST,
+	.id = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 250},
+	.at = 1234567,
+	.loss = {.why = JOURNAL_WHY_LOG,
+		 .at = 1234567,
+		 .unsure = true,
+		 .from = {.rev = 1700000000000001, .system = 7, .lsn = 9, .timeline = 1, .database = 5},
+		 .to = {.rev = 1600000000000001, .system = 8, .lsn = 3, .timeline = 2, .database = 6}},
+	.refuse = true,
+	.kept = {.revoked = 1, .retired = 4000000000, .disabled = 7},
+	.key_count = 5,
+	.keys = {0, 3, 839299365868340223, 9, 1}};
+
+/* One that nothing said: numbered. */
+static struct journal_note numbered_note(enum journal_note_kind kind, unsigned number, uint32_t keys)
+{
+	struct journal_note note = {.kind = kind,
+				    .id = {0, (uint8_t)number},
+				    .at = number,
+				    .uid = 4294967294,
+				    .loss = {.why = JOURNAL_WHY_LSN, .at = -(int64_t)number},
+				    .key_count = keys};
+
+	for (uint32_t i = 0; i < keys; i++)
+		note.keys[i] = i * 1000;
+	return note;
+}
+
+static bool same_note(const struct journal_note *a, const struct journal_note *b)
+{
+	return a->kind == b->kind && memcmp(a->id, b->id, sizeof(a->id)) == 0 && a->at == b->at &&
+	       a->loss.why == b->loss.why && a->loss.at == b->loss.at && a->loss.unsure == b->loss.unsure &&
+	       same_place(&a->loss.from, &b->loss.from) && same_place(&a->loss.to, &b->loss.to) &&
+	       a->refuse == b->refuse && a->uid == b->uid && memcmp(&a->kept, &b->kept, sizeof(a->kept)) == 0 &&
+	       a->key_count == b->key_count && memcmp(a->keys, b->keys, a->key_count * sizeof(a->keys[0])) == 0;
+}
+
+static const struct journal_note *noted(const struct journal *journal, unsigned number, unsigned of)
+{
+	unsigned count;
+	const struct journal_note *notes = journal_notes(journal, &count);
+
+	assert_int_equal(count, of);
+	return &notes[number];
+}
+
 static void tell(struct journal *journal)
 {
 	struct journal_loss loss = {.why = JOURNAL_WHY_LOG, .at = 1234567, .unsure = true, .from = here, .to = there};
@@ -299,6 +346,7 @@ static void tell(struct journal *journal)
 	journal_lose(journal, &loss);
 	journal_hold(journal, 1, revoked());
 	journal_hold(journal, 3, retired(-5));
+	journal_note(journal, &lost_note);
 	journal_place(journal, &there);
 }
 
@@ -316,6 +364,10 @@ static void assert_told(const struct journal *journal)
 	assert_true(loss->unsure);
 	assert_true(same_place(&loss->from, &here) && same_place(&loss->to, &there));
 	assert_true(same_place(journal_position(journal), &there));
+	assert_int_equal(journal_kept(journal)->revoked, 1);
+	assert_int_equal(journal_kept(journal)->retired, 1);
+	assert_int_equal(journal_kept(journal)->disabled, 0);
+	assert_true(same_note(noted(journal, 0, 1), &lost_note));
 }
 
 static void test_it_remembers(void **state)
@@ -407,6 +459,96 @@ static void test_what_is_of_the_past_goes(void **state)
 	for (keytext_id id = 0; id < 500; id++)
 		assert_true(knows(journal, id, disabled()));
 	closed(journal);
+}
+
+/* ---- notes for the ledger ---- */
+
+static const struct journal_life life = {.started = 1700000000000009, .timeline = 2, .database = 6};
+
+/* The same in memory, after a kill, and in a file that was made anew. */
+static void test_notes(void **state)
+{
+	struct journal_note accepted = lost_note;
+	struct journal_loss again = {.why = JOURNAL_WHY_REVOKED, .at = 77, .from = there, .to = there};
+	struct journal *journal = opened(LIMIT);
+
+	(void)state;
+	tell(journal);
+	journal_note(journal, &lost_note); /* it is there */
+	assert_int_equal(noted(journal, 0, 1)->entered.timeline, 0);
+	journal_entered(journal, JOURNAL_NOTE_ACCEPTED, lost_note.id, &life); /* there is none of it */
+	journal_entered(journal, JOURNAL_NOTE_LOST, lost_note.id, &life);
+	assert_int_equal(synced(journal), 0);
+	killed(journal);
+
+	for (unsigned lives = 0; lives < 2; lives++) {
+		journal = opened(LIMIT);
+		assert_told(journal);
+		assert_memory_equal(&noted(journal, 0, 1)->entered, &life, sizeof(life));
+		closed(journal);
+	}
+
+	journal = opened(LIMIT);
+	accepted.kind = JOURNAL_NOTE_ACCEPTED;
+	accepted.at = 99;
+	accepted.uid = 1000;
+	accepted.key_count = JOURNAL_NOTE_KEYS;
+	journal_note(journal, &accepted);
+	journal_accept(journal);
+	assert_int_equal(journal_kept(journal)->revoked + journal_kept(journal)->retired, 0);
+	assert_int_equal(synced(journal), 0);
+	killed(journal);
+
+	journal = opened(LIMIT);
+	assert_true(same_note(noted(journal, 0, 2), &lost_note) && same_note(noted(journal, 1, 2), &accepted));
+	assert_int_equal(journal_loss(journal)->why, JOURNAL_WHY_NONE);
+	journal_lose(journal, &again); /* what the ledger had may be lost, too: it had it */
+	assert_int_equal(noted(journal, 0, 2)->entered.started, 0);
+	assert_int_equal(noted(journal, 0, 2)->entered.timeline, 2);
+	assert_int_equal(synced(journal), 0);
+	killed(journal);
+	for (unsigned lives = 0; lives < 2; lives++) {
+		journal = opened(LIMIT);
+		assert_int_equal(noted(journal, 0, 2)->entered.started, 0);
+		assert_int_equal(noted(journal, 0, 2)->entered.timeline, 2);
+		assert_int_equal(journal_loss(journal)->at, 77);
+		closed(journal);
+	}
+}
+
+/* The oldest goes that a ledger has; where none has any, the oldest, which is counted. */
+static void test_more_notes_than_it_takes(void **state)
+{
+	struct journal *journal = opened(LIMIT);
+	struct journal_note note;
+
+	(void)state;
+	for (unsigned i = 0; i < JOURNAL_NOTES_MAX; i++) {
+		note = numbered_note(1 + i % 2, i, i * 3);
+		journal_note(journal, &note);
+	}
+	assert_int_equal(journal_counts(journal)->notes_dropped, 0);
+	note = numbered_note(1, 5, 0);
+	note.kind = 2;
+	journal_entered(journal, note.kind, note.id, &life);
+	note = numbered_note(1, 100, 0);
+	journal_note(journal, &note);
+	assert_int_equal(journal_counts(journal)->notes_dropped, 0);
+	assert_int_equal(noted(journal, 5, JOURNAL_NOTES_MAX)->at, 6);
+	note = numbered_note(2, 101, JOURNAL_NOTE_KEYS);
+	journal_note(journal, &note);
+	assert_int_equal(journal_counts(journal)->notes_dropped, 1);
+	assert_int_equal(noted(journal, 0, JOURNAL_NOTES_MAX)->at, 1);
+	assert_int_equal(synced(journal), 0);
+	killed(journal);
+	for (unsigned lives = 0; lives < 2; lives++) {
+		journal = opened(LIMIT);
+		assert_int_equal(noted(journal, 0, JOURNAL_NOTES_MAX)->at, 1);
+		assert_int_equal(noted(journal, 4, JOURNAL_NOTES_MAX)->at, 6);
+		assert_int_equal(noted(journal, 14, JOURNAL_NOTES_MAX)->at, 100);
+		assert_true(same_note(noted(journal, 15, JOURNAL_NOTES_MAX), &note));
+		closed(journal);
+	}
 }
 
 /* ---- limits ---- */
@@ -538,6 +680,90 @@ static void test_damage(void **state)
 			assert_false(journal_is_whole(journal));
 			assert_int_equal(journal_counts(journal)->damaged, 1);
 		}
+		journal_free(journal);
+	}
+}
+
+/* A crash leaves all of an acceptance or nothing of it, wherever it cuts. */
+static void test_a_torn_acceptance(void **state)
+{
+	static uint8_t data[16384];
+	struct journal_note accepted = lost_note;
+	struct journal *journal = opened(LIMIT);
+	size_t before, len;
+
+	(void)state;
+	tell(journal);
+	assert_int_equal(synced(journal), 0);
+	before = slurp(data, sizeof(data));
+	accepted.kind = JOURNAL_NOTE_ACCEPTED;
+	journal_note(journal, &accepted);
+	journal_accept(journal);
+	assert_int_equal(synced(journal), 0);
+	killed(journal);
+	len = slurp(data, sizeof(data));
+	for (size_t cut = before; cut < len; cut += 8) {
+		spit(data, cut);
+		journal = opened(LIMIT);
+		assert_told(journal);
+		closed(journal);
+	}
+	spit(data, len);
+	journal = opened(LIMIT);
+	assert_int_equal(journal_loss(journal)->why, JOURNAL_WHY_NONE);
+	assert_true(same_note(noted(journal, 1, 2), &accepted));
+	closed(journal);
+}
+
+/* What the version before wrote is read, and nothing in it that was none then. */
+static void test_the_version_before(void **state)
+{
+	static uint8_t data[16384];
+	struct journal_loss loss = {.why = JOURNAL_WHY_LIFE, .at = 55, .from = here, .to = there};
+	struct journal *journal = opened(LIMIT);
+	size_t len;
+
+	(void)state;
+	journal_know(journal, 1, revoked());
+	journal_lose(journal, &loss);
+	journal_hold(journal, 1, revoked());
+	journal_place(journal, &there);
+	assert_int_equal(synced(journal), 0);
+	len = slurp(data, sizeof(data));
+	assert_int_equal(data[8], JOURNAL_VERSION);
+	data[8] = 1;
+	spit(data, len);
+	killed(journal);
+
+	journal = opened(LIMIT);
+	assert_true(knows(journal, 1, revoked()) && holds(journal, 1, revoked()) && journal_is_whole(journal));
+	assert_int_equal(journal_loss(journal)->at, 55);
+	assert_true(same_place(journal_position(journal), &there));
+	noted(journal, 0, 0);
+	slurp(data, sizeof(data));
+	assert_int_equal(data[8], JOURNAL_VERSION); /* from now on */
+	journal_note(journal, &lost_note);
+	journal_know(journal, 2, revoked());
+	assert_int_equal(synced(journal), 0);
+	killed(journal);
+
+	len = slurp(data, sizeof(data));
+	data[8] = 1;
+	spit(data, len);
+	journal = opened(LIMIT); /* kinds that it had not are damage */
+	assert_false(journal_is_whole(journal));
+	noted(journal, 0, 0);
+	assert_true(knows(journal, 2, revoked()));
+	closed(journal);
+
+	for (uint8_t version = 0; version < 5; version++) {
+		int r;
+
+		journal = NULL;
+		data[8] = version;
+		spit(data, JOURNAL_HEAD);
+		r = journal_open(base, LIMIT, &journal, error);
+		assert_int_equal(r, version == 1 || version == 2 ? 0 : -EPROTONOSUPPORT);
 		journal_free(journal);
 	}
 }
@@ -796,9 +1022,13 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_memory_only, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_said_while_it_writes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_what_is_of_the_past_goes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_notes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_more_notes_than_it_takes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_the_limit, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_torn_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_damage, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_torn_acceptance, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_the_version_before, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_owners_and_modes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_each_fails_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_all_fail_from_there_on, setup, teardown),
