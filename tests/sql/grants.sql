@@ -41,7 +41,7 @@ INSERT INTO design VALUES
   -- the auditor reads views
   ('apikeyd_auditor',  'scopes roles role_scopes organizations pages users organization_members page_members keys key_pages key_scopes key_networks peppers', 'SELECT', '*'),
   ('apikeyd_auditor',  'changes revisions timelines schema_migrations settings daemons', 'SELECT', '*'),
-  ('apikeyd_auditor',  'verdicts denials key_usage key_last_used keys_never_used never_used_scopes never_used_pages administration lost_history chains', 'SELECT', '*'),
+  ('apikeyd_auditor',  'verdicts denials key_usage key_last_allowed key_last_used keys_never_used never_used_scopes never_used_pages administration lost_history chains', 'SELECT', '*'),
   ('apikeyd_admin',    'key_usage key_last_used never_used_scopes never_used_pages', 'SELECT', '*');
 CREATE TEMPORARY VIEW wanted AS
 SELECT d.role, tab, privilege, d.columns FROM design d, unnest(string_to_array(d.tabs, ' ')) AS tab, unnest(string_to_array(d.privileges, ' ')) AS privilege;
