@@ -382,6 +382,7 @@ void feed_leave(struct feed *feed)
 		return;
 	feed->stopping = true;
 	feed->following = false;
+	feed_history_leave(feed);
 	feed_batch_drop(feed);
 	feed->closing = 8; /* six handles, two connections */
 	uv_close((uv_handle_t *)&feed->poll_timer, feed_on_handle_closed);

@@ -399,6 +399,15 @@ void feed_history_drop(struct feed *feed)
 	history->settle = FEED_SETTLE_NOT;
 }
 
+void feed_history_leave(struct feed *feed)
+{
+	const struct feed_history *history = &feed->history;
+
+	/* What waits for the journal has said where it is. */
+	if (!history->waiting && history->applied.rev != journal_position(feed->journal)->rev)
+		journal_place(feed->journal, &history->applied);
+}
+
 void feed_history_deinit(struct feed *feed)
 {
 	free(feed->history.changes);

@@ -306,6 +306,8 @@ void feed_history_slice(struct feed *feed);
 void feed_history_swapped(struct feed *feed);
 /* The new copy is dropped. */
 void feed_history_drop(struct feed *feed);
+/* The daemon ends: its next life is to know what this one had applied. */
+void feed_history_leave(struct feed *feed);
 /* The loss or the configuration has changed: are answers refused? */
 void feed_history_refuse(struct feed *feed);
 /* feed_history_show.c: adds counters to the feed's part of `stats`. */

@@ -299,6 +299,25 @@ def test_a_restore_while_the_daemon_is_away(t):
     s.expect("accepted together", revoked="ok", live="ok", enabled="disabled", old="revoked")
 
 
+def test_a_restore_that_loses_no_denial(t):
+    """It is a loss all the same, also for a daemon that was stopped meanwhile."""
+    s = Scene(t).mint("old", "other")
+    s.deny("other", "disabled") # where it was then is written
+    s.server.save()
+    s.follows()
+    s.mint("new")
+    s.daemon.stop()
+    s.server.put_back()
+    s.daemon.start()
+    t.equal((s.history()["losses"], s.history()["kept_denied"]), (1, 0), "found")
+    s.expect(old="ok", other="disabled", new="unknown_key")
+    t.equal(s.entered("lost")[0][3]["keys"], 0, "in the ledger")
+    s.accept()
+    s.entered("lost", "accepted")
+    s.again(kill=False)
+    t.equal((s.history()["losses"], s.history()["lost"]), (0, False), "once")
+
+
 def test_a_restore_that_ends_in_force_reload(t):
     """The log says nothing then: what the server has written says that it is before what it was."""
     s = everything(t)
