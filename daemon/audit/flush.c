@@ -90,12 +90,13 @@ static void release(struct flush *flush)
 	if (flush->sent.tbl)
 		flush->asked_at = 0; /* there may be more */
 	flush->committed_at = uv_now(flush->loop);
-	rest(flush);
 	if (flush->sealed.is_statement) {
+		/* One follows another while there are any: verdicts do not wait for the last of them. */
 		flush->kind[0] = '\0';
 		flush->empty = false;
 		flush->statement_trouble[0] = '\0';
 	} else {
+		rest(flush);
 		flush_in_time(flush);
 	}
 	flush_drop_made(flush);

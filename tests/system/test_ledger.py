@@ -669,6 +669,24 @@ def test_database_too_slow_for_a_batch(t):
     t.equal(faults(cluster), [], "verified")
 
 
+def test_statements_do_not_hold_verdicts_up(t):
+    """There are many to make, one after the other: verdicts that take several batches come in between."""
+    cluster, daemon = make_world(t, settings={"ledger.batch_rows": "1"}, start=False)
+    cluster.sql("create function public.slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.1); return new; end $$")
+    cluster.sql("create trigger slow before insert on apikeyd.ledger_batch for each row when (new.kind <> 'rows') execute function public.slow()")
+    cluster.sql("select apikeyd.ledger_keep('events', '1 day')")
+    cluster.sql("select apikeyd.ledger_ahead(current_date - 110, current_date - 10)")
+    daemon.start()
+    key = mint(daemon)
+    wait_until("the first statement", lambda: daemon.stats()["ledger"]["statements"] > 0)
+    with contextlib.closing(daemon.rpc()) as rpc:
+        rpc.call("check_many", key, [[f"{what}:read", page] for what in ("page", "incident") for page in ("acme", "acme-cloud")])
+    wait_until("all of them", lambda: cluster.sql("select count(*) from apikeyd.ledger_rollup where key_id = %s and reason = 'ok'", key[4:14])[0][0] == 4)
+    t.ok(len(cluster.sql("select kind from apikeyd.ledger_due() where kind <> 'rows'")) > 0, "there are statements to make still")
+    daemon.stop()
+    t.equal(faults(cluster), [], "verified")
+
+
 # ---- several --------------------------------------------------------------------------------------------------------
 
 def test_two_daemons_a_chain_each(t):
