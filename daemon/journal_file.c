@@ -208,12 +208,18 @@ static bool is_full(int r)
 /* The file as it is, without what is torn at its end. All of this is in place, and takes no room. */
 static int keep(struct journal_file *file, const struct journal_state *state)
 {
-	int r;
+	uint8_t head[JOURNAL_HEAD];
+	int r = 0;
 
 	file->slots = state->slots;
 	file->live = journal_state_slots(state);
 	file->whole = true; /* so that what it is not is written down: the head may say either */
-	r = mark(file, !state->incomplete);
+	/* What is added to it is of this version, which has all that the one before has. */
+	journal_write_head(head, true);
+	if (state->version != JOURNAL_VERSION)
+		r = write_at(file->fd, head, JOURNAL_MARK_AT, 0);
+	if (r == 0)
+		r = mark(file, !state->incomplete);
 	if (r == 0 && ftruncate(file->fd, (off_t)(JOURNAL_HEAD + file->slots * JOURNAL_SLOT)) < 0)
 		r = -errno;
 	if (r == 0 && fdatasync(file->fd) < 0)

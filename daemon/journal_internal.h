@@ -7,7 +7,8 @@
  * Slots are only ever added at the end; each says something anew, and the last word counts. What a crash cut off there is
  * left out when it is read. When most of it is of the past, a new file with what holds takes its place.
  *
- * Version 1 knows the kinds up to JOURNAL_ACCEPT. It is read, and written as version 2 at each start.
+ * Version 1 knows the kinds up to JOURNAL_ACCEPT. It is read, and written as version 2 at each start; where there is no
+ * room for another file it becomes one in place.
  */
 #ifndef APIKEYD_DAEMON_JOURNAL_INTERNAL_H
 #define APIKEYD_DAEMON_JOURNAL_INTERNAL_H

@@ -979,6 +979,50 @@ static void test_full_at_the_start(void **state)
 	fail();
 }
 
+/* The file that goes on is of the version before: what is added to it is none of that. */
+static void test_full_at_the_start_of_this_version(void **state)
+{
+	for (long nth = 0; nth < 100; nth++) {
+		struct journal *journal;
+		uint8_t data[4096];
+		size_t len;
+		bool kept;
+		int r;
+
+		(void)state;
+		unlink(path());
+		journal = opened(LIMIT);
+		journal_know(journal, 1, revoked());
+		assert_int_equal(synced(journal), 0);
+		killed(journal);
+		len = slurp(data, sizeof(data));
+		data[8] = 1;
+		spit(data, len);
+		fail_in = nth;
+		r = journal_open(base, LIMIT, &journal, error);
+		fail_in = -1;
+		if (r < 0)
+			continue;
+		journal_start(journal, &loop);
+		kept = *journal_trouble(journal);
+		if (!kept) { /* something else failed, or nothing */
+			killed(journal);
+			continue;
+		}
+		journal_note(journal, &lost_note);
+		journal_know(journal, 2, revoked());
+		assert_int_equal(synced(journal), 0);
+		killed(journal);
+		journal = opened(LIMIT);
+		assert_int_equal(journal_counts(journal)->damaged + journal_counts(journal)->torn, 0);
+		assert_true(journal_is_whole(journal) && knows(journal, 1, revoked()) && knows(journal, 2, revoked()));
+		assert_true(same_note(noted(journal, 0, 1), &lost_note));
+		closed(journal);
+		return;
+	}
+	fail();
+}
+
 /* A new file that cannot take the old one's place leaves that as it was. */
 static void test_compaction_fails(void **state)
 {
@@ -1033,6 +1077,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_each_fails_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_all_fail_from_there_on, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full_at_the_start, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_full_at_the_start_of_this_version, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_compaction_fails, setup, teardown),
 	};
 
