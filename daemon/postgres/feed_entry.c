@@ -19,7 +19,8 @@
 #include "daemon/postgres/pgrow.h"
 
 enum { ENTRY_PARAMS_MAX = 12, ENTRY_PLACE_SIZE = 72, ENTRY_KEYS_SIZE = JOURNAL_NOTE_KEYS * (KEYTEXT_ID_LEN + 1) + 3 };
-#define ENTRY_AGAIN_US (INT64_C(86400) * 1000000)
+#define ENTRY_AGAIN_US	  (INT64_C(86400) * 1000000)
+#define ENTRY_PATIENCE_US (INT64_C(10) * 1000000)
 
 /* ---- notes ---- */
 
@@ -130,12 +131,15 @@ static const struct journal_note *entry_next(const struct feed *feed)
 
 /*
  * A note is on the disk before the ledger is told of it, or a daemon that dies in between would make another one of the same
- * loss. Where the disk takes nothing two entries are better than none.
+ * loss. Where the disk takes nothing, or does not end, two entries are better than none.
  */
 bool feed_entry_is_due(const struct feed *feed, int64_t now)
 {
-	return feed->seen.held_at != 0 && now >= feed->entry.retry_at && entry_next(feed) &&
-	       (journal_is_written(feed->journal) || *journal_trouble(feed->journal));
+	const struct journal_note *note =
+		feed->seen.held_at != 0 && now >= feed->entry.retry_at ? entry_next(feed) : NULL;
+
+	return note && (journal_is_written(feed->journal) || *journal_trouble(feed->journal) ||
+			feed_entry_now() - note->at >= ENTRY_PATIENCE_US);
 }
 
 /* ---- told, and answered ---- */

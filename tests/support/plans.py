@@ -96,6 +96,7 @@ def questions(keys):
         ("administration of the last hour", "select count(*) from apikeyd.administration where at > now() - interval '1 hour' and action = 'update'"),
         ("administration of one key", f"select * from apikeyd.administration where tbl = 'key' and thing = {one} order by at"),
         ("administration, the last 50", "select * from apikeyd.administration order by id desc limit 50"),
+        ("lost_history", "select * from apikeyd.lost_history order by lost_at"),
         ("daemons", "select * from apikeyd.daemons"),
         ("chains", "select * from apikeyd.chains"),
         ("ledger_due, as daemons ask each minute", "select * from apikeyd.ledger_due()"))
