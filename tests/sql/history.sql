@@ -1,6 +1,6 @@
 -- Lost and accepted history in the ledger: who may enter it, what is taken, once each, and how auditors see it.
 BEGIN;
-SELECT plan(62);
+SELECT plan(67);
 
 -- What a daemon says, with one thing of it changed.
 CREATE FUNCTION pg_temp.lost(other text DEFAULT '{}') RETURNS text LANGUAGE sql AS $$
@@ -46,9 +46,9 @@ SELECT throws_ok(pg_temp.accepted(other), '22023', NULL, 'accepted: ' || other) 
 
 -- ---- once each ----
 SELECT results_eq(pg_temp.lost(), 'VALUES (true)', 'history was lost');
-SELECT results_eq(pg_temp.lost('{"revoked": 9}'), 'VALUES (false)', '... which is entered once, as it was said first');
+SELECT results_eq(pg_temp.lost('{"daemon": "6b1c1b0e-0000-4000-8000-0000000000d2"}'), 'VALUES (false)', '... which is entered once, whichever process says so');
 SELECT results_eq(pg_temp.accepted(), 'VALUES (true)', 'and accepted');
-SELECT results_eq(pg_temp.accepted('{"actor": "uid:0"}'), 'VALUES (false)', '... once');
+SELECT results_eq(pg_temp.accepted('{"daemon": "6b1c1b0e-0000-4000-8000-0000000000d9"}'), 'VALUES (false)', '... once, also where its process is not registered any more');
 SELECT results_eq(pg_temp.lost('{"loss": "6b1c1b0e-0000-4000-8000-0000000000a2", "daemon": "6b1c1b0e-0000-4000-8000-0000000000d2", "on": "refuse", "whole": false, "revoked": 0, "retired": 0, "key_ids": "{}"}'),
   'VALUES (true)', 'another daemon says it for itself');
 SELECT throws_ok($$INSERT INTO apikeyd.ledger_admin (at, txn, login, role, application_name, tbl, action, thing) SELECT now(), pg_current_xact_id(), '', '', '', 'history', 'accepted', 'x'$$, '42501', NULL, 'nothing goes round the functions');
@@ -79,6 +79,13 @@ SELECT is(count(*), 3::bigint, 'each waits for a seal') FROM apikeyd.ledger_admi
   WHERE a.tbl = 'history';
 SELECT is_empty($$SELECT problem FROM apikeyd.ledger_verify_admin(now() - interval '1 min') WHERE severity = 'fault'$$, 'and is as it was written');
 SELECT throws_ok(change, '23001', NULL, change) FROM unnest(ARRAY['UPDATE apikeyd.ledger_admin SET actor = NULL WHERE tbl = ''history''', 'DELETE FROM apikeyd.ledger_admin WHERE tbl = ''history''']) AS change;
+
+-- ---- nobody speaks first for another ----
+SET LOCAL ROLE apikeyd_check;
+SELECT results_eq(say, 'VALUES (true)', 'in other words is another entry: ' || say) FROM unnest(ARRAY[pg_temp.lost('{"revoked": 9}'), pg_temp.lost('{"why": "wal"}'),
+  pg_temp.accepted('{"actor": "uid:0"}'), pg_temp.accepted('{"noted_us": 1}'), pg_temp.accepted('{"key_ids": "{HistKey001}"}')]) AS say;
+RESET ROLE;
+SELECT results_eq($$SELECT action COLLATE "default", count(*) FROM apikeyd.administration WHERE tbl = 'history' GROUP BY 1 ORDER BY 1$$, $$VALUES ('accepted', 4::bigint), ('lost', 4)$$, 'and all of them stand there');
 
 SELECT * FROM finish();
 ROLLBACK;
