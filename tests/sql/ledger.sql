@@ -14,9 +14,9 @@ VALUES ('6b1c1b0e-0000-4000-8000-00000000000a', 1, 1, '2026-11-30 06:30:00.12345
        ('6b1c1b0e-0000-4000-8000-00000000000a', 1, 2, '2026-11-30 06:30:00.123457+00', 'unavailable', 'stale', 'check_many', 'default', -1, NULL, NULL, NULL, NULL, '2001:db8::1', 77, 10000, true, true);
 INSERT INTO apikeyd.ledger_rollup (chain, batch, n, minute, verdict, reason, stack, caller_uid, key_id, scope, page, addr, count, first_at, last_at)
 VALUES ('6b1c1b0e-0000-4000-8000-00000000000a', 1, 3, '2026-11-30 06:30:00+00', 'deny', 'unknown_key', 'default', 1000, NULL, NULL, NULL, '2001:db8:0:1::/64', 41, '2026-11-30 06:30:00.000001+00', '2026-11-30 06:30:59.999999+00');
-SELECT is(d::text, '(2,2,3,2,"\\x4a3eb64512c30d77301f570fc22018e71ce88dfc6d2fa20b9ec1ca4f11970175")', 'the digest of events')
+SELECT is(d::text, '(2,2,3,2,"\\x4a3eb64512c30d77301f570fc22018e71ce88dfc6d2fa20b9ec1ca4f11970175","\\x000000010934eba200000002e7884c5e")', 'the digest of events, and their marks')
   FROM apikeyd.ledger_digest('event', '2026-11-30', '6b1c1b0e-0000-4000-8000-00000000000a', 1) AS d;
-SELECT is(d::text, '(1,41,3,3,"\\x92145ff4874ae38adc72fc46eaad34ef2963233c70156bb8398871f153c61d30")', 'the digest of a roll-up')
+SELECT is(d::text, '(1,41,3,3,"\\x92145ff4874ae38adc72fc46eaad34ef2963233c70156bb8398871f153c61d30","\\x00000003422d7028")', 'the digest of a roll-up, and its mark')
   FROM apikeyd.ledger_digest('rollup', '2026-11-30', '6b1c1b0e-0000-4000-8000-00000000000a', 1) AS d;
 SELECT is(encode(apikeyd.ledger_head('6b1c1b0e-0000-4000-8000-00000000000a', 1, 'rows', 1796020261000000, 3, 5, NULL, 1::smallint, decode(repeat('00', 32), 'hex'), 0, sha256(''),
   '[{"tbl": "event", "day": "2026-11-30", "rows": 2, "counted": 2, "digest": "4a3eb64512c30d77301f570fc22018e71ce88dfc6d2fa20b9ec1ca4f11970175"},

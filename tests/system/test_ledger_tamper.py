@@ -5,6 +5,7 @@ test_audit.py shows with MACs and anchors.
 """
 from world import *
 from ledger_rows import *
+import re
 import psycopg2
 
 NOW = datetime.datetime.now(datetime.timezone.utc)
@@ -99,6 +100,17 @@ def test_what_daemons_wrote_is_whole(t):
     t.equal(tuple(map(int, counted)), (10 + 11 + 12 + 5, 12, 15 + 300, 6), "compaction keeps the sums")
 
 
+def row_named(faults, batch, partition, n, what):
+    """Whether a fault says of this row, by its number, what happened to it. A part whose rows are all gone has them as missing."""
+    for chain, number, place, problem in faults:
+        if (chain, number) == tuple(batch) and place.startswith(partition):
+            if what == "missing" and re.search(rf"; n (\d+, )*{n}(, \d+)* missing", problem):
+                return True
+            if f"; n {n}: {what}" in problem and re.search(rf", n (\d+, )*{n}(, \d+)*$", place):
+                return True
+    return False
+
+
 def columns(table):
     return stage().cluster.sql("""select a.attname, format_type(a.atttypid, null), a.attnotnull from pg_attribute a
                                   where a.attrelid = %s::regclass and a.attnum > 0 and not a.attisdropped order by a.attnum""", "apikeyd." + table)
@@ -120,7 +132,7 @@ def test_every_column_of_every_row_table(t):
             if (table, name) in FREE:
                 continue
             with Attack() as a:
-                where = "where id in (select admin_id from apikeyd.ledger_seal)" if table == "ledger_admin" else ""
+                where = "where id in (select admin_id from apikeyd.ledger_seal)" if table == "ledger_admin" else "where marks is not null" if name == "marks" else ""
                 old = a.do(f"select ctid, tableoid::regclass::text, to_jsonb(r) from apikeyd.{table} r {where} order by 2, 1 limit 1")[0]
                 a.do("alter table apikeyd.ledger_batch drop constraint ledger_batch_statement_agrees_with_kind, drop constraint ledger_batch_gone_names_a_batch")
                 a.do("alter table apikeyd.ledger_part drop constraint ledger_part_gone_names_a_batch, drop constraint ledger_part_counts")
@@ -137,7 +149,13 @@ def test_every_column_of_every_row_table(t):
                 else:
                     t.ok(any(f"id {row['id']}" in f[2] for f in faults), f"{table}.{name}: id {row['id']} is not named by {faults}")
                 if table in ("ledger_event", "ledger_rollup", "ledger_hour", "ledger_day"):
-                    t.ok(any(old[1].split(".")[1] in f[2] for f in faults), f"{table}.{name}: {old[1]} is not named by {faults}")
+                    partition = old[1].split(".")[1]
+                    t.ok(any(partition in f[2] for f in faults), f"{table}.{name}: {old[1]} is not named by {faults}")
+                    what = "removed" if name in ("chain", "batch") else f"reordered, it was n {row['n']}" if name == "n" else "changed, it is now "
+                    at_n = row["n"] + 1000 if name == "n" else row["n"]
+                    alone = a.do("select rows from apikeyd.ledger_part where chain = %s and batch = %s and tbl = %s and gone_chain is null", row["chain"], row["batch"], table[7:])[0][0] == 1
+                    t.ok(row_named(faults, (row["chain"], row["batch"]), partition, at_n, "missing" if alone and what == "removed" else what),
+                         f"{table}.{name}: n {at_n} as {what} is not said by {faults}")
                 tried += 1
     t.ok(tried > 80, f"only {tried} columns")
 
@@ -159,7 +177,8 @@ def test_every_row_removed(t):
                     t.ok(any(f[0] == row["chain"] for f in faults), f"{table}: {row['chain']} is not named by {faults}")
                 if "n" in row and table != "ledger_seal":
                     t.ok(any(f[:2] == (row["chain"], row["batch"]) and ("removed" in f[3] or "gone" in f[3]) and partition.split(".")[1] in f[2] for f in faults), str(faults))
-                    t.ok(any(f"n {row['n']}" in f[3] or f", {row['n']}" in f[3] for f in faults), f"{row['n']} is not named by {faults}")
+                    t.ok(any(row_named(faults, (row["chain"], row["batch"]), partition.split(".")[1], row["n"], what) for what in ("removed", "missing")),
+                         f"{row['n']} is not named by {faults}")
                 if "batch" in row and table == "ledger_batch":
                     t.ok(any("missing" in f[3] or "cut off" in f[3] for f in faults), str(faults))
                 if table == "ledger_admin":
@@ -198,6 +217,8 @@ def test_rows_inserted(t):
             t.ok(faults, f"{name} was inserted, and nobody noticed")
             if named:
                 t.ok(any(f[:2] == named for f in faults), f"{name}: {named} is not named by {faults}")
+            if "roll-up" in name or "event" in name or "hour" in name or "day" in name:
+                t.ok(any(re.search(r"; n \d+: inserted, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6} (allow|deny|unavailable) ", f[3]) for f in faults), f"{name}: which is not said by {faults}")
 
 
 def test_rows_reordered_and_moved(t):
@@ -217,6 +238,9 @@ def test_rows_reordered_and_moved(t):
                      if table != "ledger_seal" else f"update apikeyd.{table} set n = %s where batch = {s.sealing} and n = %s", new, old)
             faults = a.found()
             t.ok(any((f[1] == s.rows and f[0] == s.one.chain) or table == "ledger_seal" and f[1] == s.sealing for f in faults), f"{table}: {faults}")
+            if key == "n" and table != "ledger_seal":
+                t.equal(len(faults), 1, f"one part: {faults}")
+                t.contains(faults[0][3], f"; n {two[0]}: reordered, it was n {two[1]}; n {two[1]}: reordered, it was n {two[0]}", "which two")
     with Attack() as a: # two events of one batch that differ in nothing but n, which are another order of the same
         t.equal(a.do("update apikeyd.ledger_rollup set batch = batch + 1 where " + rows), 3, "moved")
         faults = a.found()
@@ -226,6 +250,48 @@ def test_rows_reordered_and_moved(t):
             a.do("update apikeyd.ledger_batch set batch = %s where chain = %s and batch = %s", new, s.two.chain, old)
         faults = a.found()
         t.ok(any(f[0] == s.two.chain and f[1] in (1, 2) for f in faults), f"batches: {faults}")
+
+
+def test_marks_are_a_help_and_no_more(t):
+    """The digest decides. Where marks are wrong as well, or missing, the part is named as it would be without them."""
+    s = stage()
+    rows = f"chain = '{s.one.chain}' and batch = {s.rows}"
+    change = f"update apikeyd.ledger_rollup set reason = 'other' where {rows} and n = 5"
+    with Attack() as a:
+        a.do(change)
+        faults = a.found()
+        t.equal([f[:2] for f in faults], [(s.one.chain, s.rows)], str(faults))
+        t.ok(faults[0][2].endswith(", part 4, n 5"), faults[0][2])
+        t.contains(faults[0][3], f"; n 5: changed, it is now {at(2, 1):%Y-%m-%d %H:%M:%S}.000000 allow other key TamperKey1 page:read page acme-page count 11", "the row as it stands")
+    with Attack() as a:
+        a.do(f"update apikeyd.ledger_part p set marks = set_byte(marks, 7, 255 - get_byte(marks, 7)) where {rows} and part = 4")
+        faults = a.found()
+        t.equal([f[:2] for f in faults], [(s.one.chain, s.rows)], str(faults))
+        t.contains(faults[0][3], "its marks are not those of its rows, though its digest is", "marks alone")
+    with Attack() as a:
+        a.do(change)
+        a.do(f"update apikeyd.ledger_part p set marks = d.marks from apikeyd.ledger_part q, apikeyd.ledger_digest(q.tbl, q.day, q.chain, q.batch) d "
+             f"where (p.chain, p.batch, p.part) = (q.chain, q.batch, q.part) and p.{rows.replace(' and ', ' and p.')} and p.part = 4")
+        faults = a.found()
+        t.equal([f[:2] for f in faults], [(s.one.chain, s.rows)], str(faults))
+        t.ok(faults[0][2].endswith(", part 4"), faults[0][2])
+        t.contains(faults[0][3], "which one cannot be said", "marks made anew")
+    for marks in ("null", "''", "substring(marks for 3)", "'\\xff'::bytea || marks"):
+        with Attack() as a:
+            a.do(f"update apikeyd.ledger_part set marks = {marks} where {rows} and part = 4")
+            a.do(change)
+            a.do(f"delete from apikeyd.ledger_rollup where {rows} and n = 6")
+            faults = [f for f in a.found() if f[0] == s.one.chain]
+            t.equal([f[:2] for f in faults], [(s.one.chain, s.rows)], str(faults))
+            t.contains(faults[0][2], ", part 4", "the part")
+            t.contains(faults[0][3], "1 of 2 row(s) removed", "what")
+            if marks == "null":
+                t.ok(faults[0][3].endswith("; n 6 missing"), faults[0][3])
+    with Attack() as a:
+        a.do(copy_of("ledger_rollup", n="n + 1000 + i").replace("from apikeyd.ledger_rollup", "from apikeyd.ledger_rollup, generate_series(1, 15) i").replace("limit 1", "") % (rows + " and n = 5"))
+        faults = a.found()
+        t.contains(faults[0][3], "15 row(s) inserted beside the 2; n 1006: inserted, ", "many")
+        t.ok(faults[0][3].endswith("; and 5 more"), faults[0][3])
 
 
 def test_cut_off(t):
@@ -259,7 +325,7 @@ def test_a_batch_made_anew(t):
     """Row and part, or row, part and head, consistently made anew: then the head is another, or the next batch goes on from another."""
     s = stage()
     row = "update apikeyd.ledger_event set verdict = 'allow', reason = 'ok' where chain = %s and batch = %s and n = 2"
-    part = """update apikeyd.ledger_part p set digest = d.digest from apikeyd.ledger_part q, apikeyd.ledger_digest(q.tbl, q.day, q.chain, q.batch) d
+    part = """update apikeyd.ledger_part p set digest = d.digest, marks = d.marks from apikeyd.ledger_part q, apikeyd.ledger_digest(q.tbl, q.day, q.chain, q.batch) d
               where p.chain = q.chain and p.batch = q.batch and p.part = q.part and q.chain = %s and q.batch = %s"""
     head = """update apikeyd.ledger_batch b set head = apikeyd.ledger_head(b.chain, b.batch, b.kind, apikeyd.ledger_us(b.made_at), b.rows, b.lost, b.statement,
                 b.pepper_version, b.prev_head, b.seals, b.seals_digest, (select jsonb_agg(jsonb_build_object('tbl', q.tbl, 'day', q.day, 'rows', q.rows,
@@ -270,6 +336,11 @@ def test_a_batch_made_anew(t):
             a.do(text, s.one.chain, s.rows)
         faults = a.found()
         t.ok(any(f[:2] == (s.one.chain, s.rows) and "head" in f[3] for f in faults), f"the head: {faults}")
+    with Attack() as a: # ... but for the marks, which tell the row, then
+        for text in (row, part.replace(", marks = d.marks", ""), head):
+            a.do(text, s.one.chain, s.rows)
+        faults = a.found()
+        t.ok(row_named(faults, (s.one.chain, s.rows), "ledger_event_", 2, "changed, it is now "), f"the marks: {faults}")
     with Attack() as a:
         for text in (row, part, head):
             a.do(text, s.one.chain, s.rows)
