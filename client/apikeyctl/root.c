@@ -28,15 +28,12 @@ static const struct operand help_operands[] = {
 static const struct command command_help = {
 	.name = "help", .summary = "help about a command", .operands = help_operands, .run = help_run};
 
-static const struct command *const root_commands[] = {&command_check,	&command_explain, &command_whoami,
-						      &command_pages,	&command_org,	  &command_page,
-						      &command_user,	&command_member,  &command_key,
-						      &command_stack,	&command_modules, &command_daemons,
-						      &command_wait,	&command_db,	  &command_audit,
-						      &command_wait,	&command_db,	  &command_verify_copy,
-						      &command_history, &command_setup,	  &command_doctor,
-						      &command_stats,	&command_metrics, &command_hello,
-						      &command_version, &command_help,	  NULL};
+static const struct command *const root_commands[] = {
+	&command_check,	      &command_explain, &command_whoami,  &command_pages,  &command_org,
+	&command_page,	      &command_user,	&command_member,  &command_key,	   &command_stack,
+	&command_modules,     &command_daemons, &command_wait,	  &command_db,	   &command_audit,
+	&command_verify_copy, &command_history, &command_setup,	  &command_doctor, &command_stats,
+	&command_metrics,     &command_hello,	&command_version, &command_help,   NULL};
 
 static const struct option root_options[] = {
 	{.name = "socket",

@@ -180,6 +180,11 @@ static void visit_sound(const struct command_path *path)
 	assert_true((here->run != NULL) != (here->commands != NULL));
 	if (path->depth > 1) /* its name finds it, and nothing before it */
 		assert_ptr_equal(command_child(path->at[path->depth - 2], here->name), here);
+	for (size_t i = 0; here->commands && here->commands[i];
+	     i++) { /* each once, so that help and completion say it once */
+		for (size_t k = 0; k < i; k++)
+			assert_ptr_not_equal(here->commands[k], here->commands[i]);
+	}
 	for (const struct operand *o = here->operands; o && o->name; o++, operands++) {
 		assert_non_null(o->help);
 		assert_false(optional && !o->optional);
