@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/apikeyctl/db.h"
+#include "client/apikeyctl/db_audit.h"
 #include "client/apikeyctl/db_session.h"
 #include "client/apikeyctl/jsonout.h"
 #include "client/apikeyctl/nouns.h"
@@ -89,15 +89,8 @@ static int audit_show(struct ctl *ctl, const struct args *args)
 	if (code)
 		return code;
 	result = PQexecParams(connection, audit_sql, 3, NULL, params, NULL, NULL, 0);
-	if (PQresultStatus(result) == PGRES_TUPLES_OK) {
-		code = audit_rows(ctl, result);
-	} else {
-		const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-
-		code = ctl_say(ctl, CTL_UNAVAILABLE,
-			       "the database refuses: %s; connect as a role that is granted apikeyd_auditor",
-			       message ? message : PQerrorMessage(connection));
-	}
+	code = PQresultStatus(result) == PGRES_TUPLES_OK ? audit_rows(ctl, result)
+							 : db_audit_refused(ctl, connection, result);
 	PQclear(result);
 	PQfinish(connection);
 	return code;
@@ -113,7 +106,9 @@ static const struct option audit_show_options[] = {
 static const struct command audit_verb_show = {
 	.name = "show",
 	.summary = "what was refused and what was changed of late, the newest first",
-	.details = "Reads the views denials and administration; psql shows more of them.",
+	.details =
+		"Reads the views denials and administration as a role that is granted apikeyd_auditor; psql shows more of "
+		"them.",
 	.options = audit_show_options,
 	.run = audit_show};
 

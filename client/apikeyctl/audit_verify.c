@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "client/apikeyctl/audit.h"
+#include "client/apikeyctl/db_audit.h"
 #include "client/apikeyctl/db_session.h"
 #include "client/apikeyctl/jsonout.h"
 #include "client/apikeyctl/show.h"
@@ -79,11 +80,11 @@ static int verify_add(struct verify *verify, const char *severity, const char *c
 /* Findings as the functions of the schema answer them. */
 static int verify_findings(struct verify *verify, const char *sql)
 {
-	PGresult *result = db_query(verify->ctl, verify->connection, sql);
-	int code = CTL_DONE;
+	PGresult *result = NULL;
+	int code = db_audit_query(verify->ctl, verify->connection, sql, &result);
 
-	if (!result)
-		return CTL_UNAVAILABLE;
+	if (code)
+		return code;
 	for (int i = 0; !code && i < PQntuples(result); i++)
 		code = verify_add(verify, PQgetvalue(result, i, 0),
 				  PQgetisnull(result, i, 1) ? NULL : PQgetvalue(result, i, 1),
@@ -97,7 +98,7 @@ static int verify_findings(struct verify *verify, const char *sql)
 
 static int verify_tables(struct verify *verify)
 {
-	PGresult *partitions;
+	PGresult *partitions = NULL;
 	char sql[VERIFY_SQL_SIZE];
 	int code;
 
@@ -113,9 +114,9 @@ static int verify_tables(struct verify *verify)
 		return code;
 	snprintf(sql, sizeof(sql), "select tbl, day from apikeyd.ledger_partitions(%s, %s)", verify->since,
 		 verify->until);
-	partitions = db_query(verify->ctl, verify->connection, sql);
-	if (!partitions)
-		return CTL_UNAVAILABLE;
+	code = db_audit_query(verify->ctl, verify->connection, sql, &partitions);
+	if (code)
+		return code;
 	for (int i = 0; !code && i < PQntuples(partitions); i++) {
 		const char *tbl = PQgetvalue(partitions, i, 0), *day = PQgetvalue(partitions, i, 1);
 		char what[64];
@@ -134,15 +135,16 @@ static int verify_tables(struct verify *verify)
 static int verify_count(struct verify *verify)
 {
 	char sql[VERIFY_SQL_SIZE];
-	PGresult *counts;
+	PGresult *counts = NULL;
+	int code;
 
 	verify_at(verify, "rows", 0);
 	snprintf(sql, sizeof(sql),
 		 "select count(*), coalesce(sum(count), 0) from apikeyd.verdicts where at >= %s and at < %s",
 		 verify->since, verify->until);
-	counts = db_query(verify->ctl, verify->connection, sql);
-	if (!counts)
-		return CTL_UNAVAILABLE;
+	code = db_audit_query(verify->ctl, verify->connection, sql, &counts);
+	if (code)
+		return code;
 	verify->rows = strtoll(PQgetvalue(counts, 0, 0), NULL, 10);
 	verify->verdicts = strtoll(PQgetvalue(counts, 0, 1), NULL, 10);
 	PQclear(counts);
@@ -199,8 +201,10 @@ static int verify_ask_own(struct verify *verify)
 
 	if (!code)
 		code = talk_run(&verify->talk, "stats", NULL, &answer);
-	if (code)
+	if (code) {
+		ctl_note(verify->ctl, "--no-macs does without the daemon, and checks no MAC");
 		return code;
+	}
 	ledger = value_get(answer, "ledger");
 	snprintf(line, sizeof(line), ANCHOR_BEGINS "%.64s batch=%" PRIu64 " head=%.128s",
 		 value_as_text(value_get(ledger, "chain"), ""), value_as_uint(value_get(ledger, "batch"), 0),
@@ -217,16 +221,16 @@ static int verify_heads(struct verify *verify)
 	int code = CTL_DONE, rows = VERIFY_HEADS;
 
 	while (!code && rows == VERIFY_HEADS) {
-		PGresult *heads;
+		PGresult *heads = NULL;
 
 		verify_at(verify, "heads", (uint64_t)verify->batches);
 		snprintf(sql, sizeof(sql),
 			 "select chain, batch, head, pepper_version, mac, made_at >= %s and made_at < %s"
 			 " from apikeyd.ledger_heads('%s', %" PRId64 ", %d)",
 			 verify->since, verify->until, after, batch, VERIFY_HEADS);
-		heads = db_query(verify->ctl, verify->connection, sql);
-		if (!heads)
-			return CTL_UNAVAILABLE;
+		code = db_audit_query(verify->ctl, verify->connection, sql, &heads);
+		if (code)
+			return code;
 		rows = PQntuples(heads);
 		for (int i = 0; i < rows; i++) {
 			batch = strtoll(PQgetvalue(heads, i, 1), NULL, 10);
@@ -253,7 +257,7 @@ static int verify_anchors(struct verify *verify, const struct anchors *anchors, 
 	for (size_t i = 0; !code && i < anchors->count; i++) {
 		const struct anchor *anchor = &anchors->items[i];
 		char sql[VERIFY_SQL_SIZE];
-		PGresult *result;
+		PGresult *result = NULL;
 
 		if (anchor->met && anchor->same)
 			continue;
@@ -263,9 +267,9 @@ static int verify_anchors(struct verify *verify, const struct anchors *anchors, 
 			continue;
 		}
 		snprintf(sql, sizeof(sql), "select pruned_batch from apikeyd.chains where chain = '%s'", anchor->chain);
-		result = db_query(verify->ctl, verify->connection, sql);
-		if (!result)
-			return CTL_UNAVAILABLE;
+		code = db_audit_query(verify->ctl, verify->connection, sql, &result);
+		if (code)
+			return code;
 		snprintf(
 			problem, sizeof(problem),
 			PQntuples(result) == 0
@@ -451,7 +455,7 @@ const struct command audit_verb_verify = {
 		"verify --anchors -`. Administration that is not sealed yet is noted.\n"
 		"Says how much it has looked at. With --since or --until that is the rows, batches and administration of a "
 		"time; of what was before or after it MACs and anchors alone.\n"
-		"Ends with 0 where the ledger is whole, with 1 where it is not, with 2 where there are no anchors in FILE, "
-		"with 3 where the database or the daemon cannot be asked.",
+		"Ends with 0 where the ledger is whole, with 1 where it is not, with 2 where there are no anchors in FILE or a "
+		"TIME is none, with 3 where the database or the daemon cannot be asked.",
 	.options = verify_options,
 	.run = verify_run};

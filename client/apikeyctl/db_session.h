@@ -1,5 +1,5 @@
 /*
- * One blocking connection to the database, for `apikeyctl db` alone: the daemon's are in daemon/postgres.
+ * One blocking connection to the database, for the nouns db and audit: the daemon's are in daemon/postgres.
  *
  * Owns the connection. Errors are said in one line, with what to do.
  */

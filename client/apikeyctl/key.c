@@ -203,7 +203,13 @@ static const struct option key_list_options[] = {
 static const struct command key_verb_list = {
 	.name = "list", .summary = "list keys", .options = key_list_options, .takes = COMMAND_LIST, .run = key_list};
 static const struct command key_verb_show = {
-	.name = "show", .summary = "show one key; never its text", .operands = key_one, .run = key_show};
+	.name = "show",
+	.summary = "show one key; never its text",
+	.details =
+		"Says too what the ledger knows of its use: when it was last allowed something, for which callers, which "
+		"scopes and pages it was allowed, and which it holds and never used.",
+	.operands = key_one,
+	.run = key_show};
 static const struct command key_verb_disable = {.name = "disable",
 						.summary = "refuse a key until it is enabled again",
 						.operands = key_one,

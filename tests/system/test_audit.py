@@ -68,7 +68,7 @@ def test_verify(t):
     t.ok(found["batches"] >= 5 and found["macs"] == found["batches"], f"MACs of all: {found}")
     done = s.ctl("verify", "--since", since)
     t.contains(done.stderr, "of that time only: ", "people are told")
-    t.equal(s.ctl("verify", "--since", "never").returncode, 3, "no such time")
+    t.equal(s.ctl("verify", "--since", "never").returncode, 2, "no such time")
     done = s.ctl("verify", "--no-macs", admin=False)
     t.equal(done.returncode, 0, done.stderr)
     t.contains(done.stderr, "whole: ", "people are told")
@@ -169,7 +169,24 @@ def test_show(t):
     rows = json.loads(s.ctl("show", "--json", "--key", "AuditKey01", "--limit", "3").stdout)
     t.equal([(r["what"], r["who"], r["about"], r["source"]) for r in rows], [("deny", "AuditKey01", "page:write", "192.0.2.7")] * 3, "of one key")
     t.equal(s.ctl("show", "--limit", "0").returncode, 2, "no such limit")
-    t.equal(s.ctl("show", "--since", "never").returncode, 3, "no such time")
+
+
+def test_what_the_database_does_not_take(t):
+    """What was typed is wrong usage, a right that is missing says whom to ask as, and another database what to look at."""
+    s = Scene(t)
+    s.cluster.sql("create role nobody login; create role checker login in role apikeyd_check")
+    s.cluster.sql("create database other")
+    for verb in (["show"], ["verify", "--no-macs"]):
+        for argv, user, code, said in ((["--since", "never"], "auditor", 2, 'timestamp with time zone: "never"; a TIME is'),
+                                       ([], "nobody", 3, "connect as a role that is granted apikeyd_auditor"),
+                                       ([], "checker", 3, "connect as a role that is granted apikeyd_auditor"),
+                                       (["--database", "dbname=other"], "auditor", 3, "is this apikeyd's database")):
+            done = s.ctl(*verb, *argv, user=user, admin=False)
+            t.equal(done.returncode, code, f"{verb} {argv} {user}: {done.stderr}")
+            t.contains(done.stderr, said, f"{verb} {argv} {user}")
+    done = s.ctl("verify", admin=False)
+    t.equal(done.returncode, 3, done.stderr)
+    t.contains(done.stderr, "--no-macs does without the daemon", "a daemon that cannot be asked")
 
 
 def test_key_show_tells_its_use(t):
