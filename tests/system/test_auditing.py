@@ -1,6 +1,6 @@
 """
-sql/AUDITING.md is true: each of its queries is run by a role that is an auditor and nothing else, and prints what stands there. With
-WRITE=1 in the environment the answers are written into it anew. And the auditor is tried against every table and function.
+sql/AUDITING.md is true: each of its queries is run by a role that is an auditor and nothing else, and prints what stands there, and the
+README lists its questions. With WRITE=1 in the environment the answers are written into it anew. And the auditor is tried against every table and function.
 """
 from world import *
 from ledger_rows import *
@@ -9,6 +9,7 @@ import psycopg2
 
 NOW = datetime.datetime.now(datetime.timezone.utc).replace(second=0, microsecond=0)
 GUIDE = os.path.join(ROOT, "sql", "AUDITING.md")
+README = os.path.join(ROOT, "README.md")
 PSQLRC = os.path.join(ROOT, "sql", "psqlrc")
 
 
@@ -75,6 +76,17 @@ def test_the_guide_is_true(t):
     if os.environ.get("WRITE"):
         with open(GUIDE, "w") as f:
             f.write(guide)
+
+
+def test_the_readme_names_the_questions(t):
+    """The README's list has each question of the guide, in its order and words, with a link to its heading."""
+    with open(GUIDE) as f:
+        headings = re.findall(r"^## (\d+)\. (.*)$", f.read(), re.M)
+    with open(README) as f:
+        listed = re.findall(r"^(\d+)\. \[(.*)\]\(sql/AUDITING\.md#(.*)\)$", f.read(), re.M)
+    # As GitHub makes anchors of headings.
+    anchors = [re.sub(r"[^\w -]", "", f"{number}. {question}".lower()).replace(" ", "-") for number, question in headings]
+    t.equal(listed, [(*heading, anchor) for heading, anchor in zip(headings, anchors)], "the README's list, and the guide's headings")
 
 
 def test_the_short_names(t):
