@@ -1,6 +1,7 @@
 /*
  * The journal from the inside: shared by journal.c (tables, queue, the loop), journal_format.c (slots and how they are
- * read: pure), journal_note.c (notes for the ledger: pure), journal_file.c (the file: blocking calls, for a thread) and their tests. Nobody else includes it.
+ * read: pure), journal_note.c (notes for the ledger: pure), journal_file.c (the file: blocking calls, for a thread) and
+ * their tests. Nobody else includes it.
  *
  * The file: a head of 16 bytes ("apikeydJ", version, little-endian, one byte 'w' whole or 'i' incomplete, three zeros),
  * then slots of 40 bytes: kind, flags, two zeros, four numbers a b c d of 8 bytes, little-endian, and the CRC-32 of all that.

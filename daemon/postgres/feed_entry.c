@@ -2,10 +2,10 @@
  * Lost history in the ledger of the database: that it was lost, and that it was accepted. The journal has a note of each
  * before the database is told, and until it knows where it stands; the ledger takes each once, by its id.
  *
- * It is told on the feed's own session, behind a poll: that is the server whose history it is, where this daemon has just
- * registered, which the entry names; the writer's or the ledger's session may be with another one, and has others waiting. A
- * group of its own, so that a failure is nobody else's; its functions wait for no lock and no standby, so that the
- * next poll does not wait for it.
+ * It is told on the feed's own session, behind a poll: that is the server whose history it is, where this daemon has
+ * just registered, which the entry names; the writer's or the ledger's session may be with another one, and has others
+ * waiting. A group of its own, so that a failure is nobody else's; its functions wait for no lock and no standby, so
+ * that the next poll does not wait for it.
  */
 #include "daemon/postgres/feed_internal.h"
 

@@ -1,9 +1,9 @@
 /*
  * The feed from the inside: shared by feed.c (its life, sessions, and what comes next), feed_load.c (what
  * to do about surprises: the loads), feed_check.c (is this server and its schema to be believed), feed_batch.c (one
- * poll, sent and read), feed_rows.c (rows into the copy), feed_history.c (history that is lost), feed_entry.c (and what the ledger is told of it), feed_seen.c (this
- * daemon's registration and lease) and
- * feed_trim.c (the end of the log). Nobody else includes it.
+ * poll, sent and read), feed_rows.c (rows into the copy), feed_history.c (history that is lost), feed_entry.c (what the
+ * ledger is told of that), feed_seen.c (this daemon's registration and lease) and feed_trim.c (the end of the log). Nobody
+ * else includes it.
  *
  * Always holds: what was sent and not yet answered stands in `steps`, in order; at most one batch is under way; a
  * copy is staged into only by the batch that has it as its target. A poll confirms a copy only where a registration
