@@ -646,7 +646,9 @@ static void finish(struct flush *flush)
 	anchor(flush);
 	if (left > 0 && spool_in_memory(flush->spool))
 		log_said(LOG_LEVEL_ERROR, LOST(left),
-			 "ledger: %" PRIu64 " records of verdicts are lost, which did not come into the database",
+			 "ledger: %" PRIu64
+			 " records of verdicts are lost, which did not come into the database: a [state] "
+			 "directory keeps them for the next start",
 			 left);
 	else if (left > 0)
 		log_info("ledger: %" PRIu64 " records stay in the spool until the next start", left);
