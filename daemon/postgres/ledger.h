@@ -2,7 +2,8 @@
  * The ledger's session with the database: one batch, one transaction, one after the other.
  *
  * Owns the connection and one timer. Who calls it: audit/flush.c, which says what is in a batch and what becomes of it;
- * libpq stays in here. On the loop's thread. The functions are those of sql/migrations/0010.
+ * libpq stays in here. On the loop's thread. The functions are those of sql/migrations/0010 and
+ * of the later ones that replace them.
  *
  * Always holds: one thing at a time, and `ended` is called once for each, never from inside the call that began it. A
  * batch that ended as LEDGER_LOST may be in the database or not: sent again, `begun` says which.
