@@ -23,7 +23,7 @@ struct journal {
 	uv_work_t work;
 	bool writing, closing;
 	struct journal_bytes taken; /* what is being written */
-	bool taken_whole;
+	bool taken_whole, taken_behind;
 	int result;
 	bool compacted;
 
@@ -54,7 +54,8 @@ const char *journal_why_line(enum journal_why why)
 	case JOURNAL_WHY_REVOKED:
 		return "a key that was revoked is not revoked any more, or gone, which no change can do (a restore)";
 	case JOURNAL_WHY_DAMAGED:
-		return "the journal of denials is damaged, so that nobody knows what was applied";
+		return "the journal of denials is damaged, or could not be written, so that nobody knows what was "
+		       "applied";
 	default:
 		return "";
 	}
@@ -153,8 +154,8 @@ static void on_work(uv_work_t *work)
 	struct journal *journal = work->data;
 
 	journal->compacted = false;
-	journal->result =
-		journal_file_add(&journal->file, journal->taken.data, journal->taken.len, journal->taken_whole);
+	journal->result = journal_file_add(&journal->file, journal->taken.data, journal->taken.len,
+					   journal->taken_whole, journal->taken_behind);
 	if (journal->result == 0 && journal_file_is_worn(&journal->file))
 		journal->compacted = journal_file_compact(&journal->file) == 0;
 }
@@ -233,6 +234,7 @@ static void begin(struct journal *journal)
 	journal->taken = journal->queue;
 	journal->queue = (struct journal_bytes){0};
 	journal->taken_whole = !journal->state.incomplete;
+	journal->taken_behind = journal->state.behind;
 	journal->remark = false;
 	journal->work.data = journal;
 	journal->writing = true;
@@ -326,6 +328,11 @@ bool journal_is_whole(const struct journal *journal)
 	return !journal->state.incomplete;
 }
 
+bool journal_is_behind(const struct journal *journal)
+{
+	return journal->state.behind;
+}
+
 const char *journal_directory(const struct journal *journal)
 {
 	return journal->directory;
@@ -400,6 +407,7 @@ void journal_hold(struct journal *journal, keytext_id id, struct denial denial)
 void journal_place(struct journal *journal, const struct journal_position *position)
 {
 	journal->state.position = *position;
+	journal->state.behind = false;
 	if (journal->on_disk && !journal_put_place(&journal->queue, JOURNAL_PLACE, position))
 		journal_lack(journal);
 }

@@ -107,6 +107,8 @@ const struct journal_kept *journal_kept(const struct journal *journal);
 const struct journal_note *journal_notes(const struct journal *journal, unsigned *ret_count);
 /* False: it may lack denials, so that a lost history cannot be made up for. */
 bool journal_is_whole(const struct journal *journal);
+/* An earlier daemon had applied more than its place says, and could not write that; until a place is said. */
+bool journal_is_behind(const struct journal *journal);
 const char *journal_directory(const struct journal *journal); /* "": in memory only */
 const struct journal_counts *journal_counts(const struct journal *journal);
 const char *journal_why_word(enum journal_why why); /* "log", "timeline", … */

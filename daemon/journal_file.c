@@ -110,6 +110,7 @@ static int replace(struct journal_file *file, const struct journal_state *state,
 	/* From here on the new one has the name; that this is so for ever, only the directory's own sync says. */
 	file->slots = file->live = (bytes.len - JOURNAL_HEAD) / JOURNAL_SLOT;
 	file->whole = !state->incomplete;
+	file->behind = state->behind;
 	*ret_fd = fd;
 	if (fsync(file->directory) < 0)
 		r = -errno;
@@ -198,7 +199,7 @@ static int read_file(struct journal_file *file, const char *path, struct journal
 	return 0;
 }
 
-static int mark(struct journal_file *file, bool whole);
+static int mark(struct journal_file *file, bool whole, bool behind);
 
 static bool is_full(int r)
 {
@@ -215,11 +216,11 @@ static int keep(struct journal_file *file, const struct journal_state *state)
 	file->live = journal_state_slots(state);
 	file->whole = true; /* so that what it is not is written down: the head may say either */
 	/* What is added to it is of this version, which has all that the one before has. */
-	journal_write_head(head, true);
+	journal_write_head(head, true, false);
 	if (state->version != JOURNAL_VERSION)
 		r = write_at(file->fd, head, JOURNAL_MARK_AT, 0);
 	if (r == 0)
-		r = mark(file, !state->incomplete);
+		r = mark(file, !state->incomplete, state->behind);
 	if (r == 0 && ftruncate(file->fd, (off_t)(JOURNAL_HEAD + file->slots * JOURNAL_SLOT)) < 0)
 		r = -errno;
 	if (r == 0 && fdatasync(file->fd) < 0)
@@ -271,42 +272,43 @@ void journal_file_close(struct journal_file *file)
 
 /* ---- adding ---- */
 
-static int mark(struct journal_file *file, bool whole)
+static int mark(struct journal_file *file, bool whole, bool behind)
 {
-	uint8_t byte = whole ? 'w' : 'i';
-	int r;
+	uint8_t byte = journal_mark(whole, behind);
+	int r = 0;
 
-	if (whole == file->whole)
-		return 0;
-	r = write_at(file->fd, &byte, 1, JOURNAL_MARK_AT);
-	if (r == 0)
-		file->whole = whole;
-	return r;
+	if (byte != journal_mark(file->whole, file->behind))
+		r = write_at(file->fd, &byte, 1, JOURNAL_MARK_AT);
+	if (r < 0)
+		return r;
+	file->whole = whole;
+	file->behind = behind;
+	return 0;
 }
 
-int journal_file_add(struct journal_file *file, const uint8_t *data, size_t len, bool whole)
+int journal_file_add(struct journal_file *file, const uint8_t *data, size_t len, bool whole, bool behind)
 {
 	off_t end = (off_t)(JOURNAL_HEAD + file->slots * JOURNAL_SLOT);
 	int r = 0;
 
-	/* Not whole is said before, whole after what makes it so. */
-	if (!whole)
-		r = mark(file, false);
+	/* Not whole is said before, whole after what makes it so; and behind as well. */
+	if (!whole || behind)
+		r = mark(file, file->whole && whole, file->behind || behind);
 	if (r == 0)
 		r = write_at(file->fd, data, len, end);
 	if (r == 0 && fdatasync(file->fd) < 0)
 		r = -errno;
 	if (r == 0) {
 		file->slots += len / JOURNAL_SLOT;
-		if (!whole || file->whole)
+		if (journal_mark(whole, behind) == journal_mark(file->whole, file->behind))
 			return 0;
-		r = mark(file, true);
+		r = mark(file, whole, behind);
 		if (r == 0 && fdatasync(file->fd) < 0)
 			r = -errno;
 		return r;
 	}
 	/* A byte in place needs no room, even where the disk is full. What is torn behind the end is cut off by the next. */
-	if (mark(file, false) == 0)
+	if (mark(file, false, true) == 0)
 		fdatasync(file->fd);
 	(void)!ftruncate(file->fd, end);
 	return r;

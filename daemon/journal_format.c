@@ -59,16 +59,22 @@ int journal_read_head(struct journal_state *state, const uint8_t head[JOURNAL_HE
 	state->version = (uint32_t)get_number(head + sizeof(magic), 4);
 	if (state->version < 1 || state->version > JOURNAL_VERSION)
 		return -EPROTONOSUPPORT;
-	state->incomplete |= mark != 'w';
+	state->incomplete |= mark != journal_mark(true, false);
+	state->behind = mark == journal_mark(false, true);
 	return 0;
 }
 
-void journal_write_head(uint8_t head[JOURNAL_HEAD], bool whole)
+uint8_t journal_mark(bool whole, bool behind)
+{
+	return behind ? 'b' : whole ? 'w' : 'i';
+}
+
+void journal_write_head(uint8_t head[JOURNAL_HEAD], bool whole, bool behind)
 {
 	memset(head, 0, JOURNAL_HEAD);
 	memcpy(head, magic, sizeof(magic));
 	put_number(head + sizeof(magic), JOURNAL_VERSION, 4);
-	head[JOURNAL_MARK_AT] = whole ? 'w' : 'i';
+	head[JOURNAL_MARK_AT] = journal_mark(whole, behind);
 }
 
 /* ---- reading ---- */
@@ -310,7 +316,7 @@ bool journal_put_state(struct journal_bytes *bytes, const struct journal_state *
 		if (!bytes->data)
 			return false;
 		bytes->room = (size_t)64 * JOURNAL_SLOT;
-		journal_write_head(bytes->data, !state->incomplete);
+		journal_write_head(bytes->data, !state->incomplete, state->behind);
 		bytes->len = JOURNAL_HEAD;
 	}
 	return put_all(bytes, JOURNAL_KNOW, &state->known) && put_all(bytes, JOURNAL_HOLD, &state->held) &&

@@ -3,8 +3,9 @@
  * read: pure), journal_note.c (notes for the ledger: pure), journal_file.c (the file: blocking calls, for a thread) and
  * their tests. Nobody else includes it.
  *
- * The file: a head of 16 bytes ("apikeydJ", version, little-endian, one byte 'w' whole or 'i' incomplete, three zeros),
- * then slots of 40 bytes: kind, flags, two zeros, four numbers a b c d of 8 bytes, little-endian, and the CRC-32 of all that.
+ * The file: a head of 16 bytes ("apikeydJ", version, little-endian, one byte, three zeros). The byte: 'w' whole, 'i'
+ * incomplete, 'b' incomplete and behind: what was applied is newer than the place, and could not be written.
+ * Then slots of 40 bytes: kind, flags, two zeros, four numbers a b c d of 8 bytes, little-endian, and the CRC-32 of all that.
  * Slots are only ever added at the end; each says something anew, and the last word counts. What a crash cut off there is
  * left out when it is read. When most of it is of the past, a new file with what holds takes its place.
  *
@@ -46,6 +47,7 @@ struct journal_state {
 	unsigned note_count;
 	uint32_t version; /* of what is read */
 	bool incomplete;  /* by the head, or because of what was found or dropped */
+	bool behind;	  /* by the head, until a place is said */
 	uint64_t slots, torn, damaged, dropped;
 	uint64_t bad; /* in a row, the last ones: torn, unless a good one follows */
 };
@@ -61,7 +63,8 @@ int journal_state_init(struct journal_state *state, uint32_t limit);
 void journal_state_deinit(struct journal_state *state);
 /* 0, or -EBADMSG (not a journal), -EPROTONOSUPPORT (another version). */
 int journal_read_head(struct journal_state *state, const uint8_t head[JOURNAL_HEAD]);
-void journal_write_head(uint8_t head[JOURNAL_HEAD], bool whole);
+uint8_t journal_mark(bool whole, bool behind); /* the byte */
+void journal_write_head(uint8_t head[JOURNAL_HEAD], bool whole, bool behind);
 /* Takes over one slot; what is none is counted. Memory that runs out makes it incomplete. */
 void journal_read_slot(struct journal_state *state, const uint8_t slot[JOURNAL_SLOT]);
 /* The end: `rest` bytes that are no whole slot. */
@@ -111,18 +114,21 @@ bool journal_put_entered(struct journal_bytes *bytes, enum journal_note_kind kin
 struct journal_file {
 	int directory, fd; /* -1: none */
 	uint32_t limit;
-	uint64_t slots; /* in the file */
-	uint64_t live;	/* of those, as of the last compaction or start: how many hold */
-	bool whole;	/* as its head says */
-	int kept;	/* -errno: when it was opened there was no room for a new one, and the old one goes on */
+	uint64_t slots;	    /* in the file */
+	uint64_t live;	    /* of those, as of the last compaction or start: how many hold */
+	bool whole, behind; /* as its head says */
+	int kept;	    /* -errno: when it was opened there was no room for a new one, and the old one goes on */
 };
 
 /* `state` is initialised, and takes what the file says. */
 int journal_file_open(struct journal_file *file, const char *directory, struct journal_state *state,
 		      char error[JOURNAL_ERROR_SIZE]);
 void journal_file_close(struct journal_file *file);
-/* Adds whole slots, and says in the head whether it is whole. 0 only when all of that is on the disk. */
-int journal_file_add(struct journal_file *file, const uint8_t *data, size_t len, bool whole);
+/*
+ * Adds whole slots, and says in the head whether it is whole, and whether it is behind still. 0 only when all of that is
+ * on the disk; else it is behind, and says so where the disk takes a byte in its place.
+ */
+int journal_file_add(struct journal_file *file, const uint8_t *data, size_t len, bool whole, bool behind);
 bool journal_file_is_worn(const struct journal_file *file);
 /* A new file with what holds takes its place. On failure the old one stands as it was. */
 int journal_file_compact(struct journal_file *file);

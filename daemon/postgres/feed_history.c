@@ -228,6 +228,9 @@ static enum journal_why history_judge(const struct feed *feed, const struct feed
 		return JOURNAL_WHY_REVOKED;
 	if (applied->rev == 0)
 		return journal_is_whole(feed->journal) ? JOURNAL_WHY_NONE : JOURNAL_WHY_DAMAGED;
+	/* What came after the place is not known any more, and another server may lack that. */
+	if (journal_is_behind(feed->journal) && !history_same_life(applied, &batch->here))
+		return JOURNAL_WHY_DAMAGED;
 	if (batch->past_in_log)
 		return JOURNAL_WHY_NONE;
 	/* A log that was begun anew meanwhile does not take back what was seen in the one before. */

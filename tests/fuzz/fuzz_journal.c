@@ -79,7 +79,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		must(journal_put_state(&bytes, &state));
 		must(bytes.len == JOURNAL_HEAD + journal_state_slots(&state) * JOURNAL_SLOT);
 		must(read_bytes(&again, bytes.data, bytes.len) == 0);
-		must(!again.damaged && !again.torn && !again.dropped && again.incomplete == state.incomplete);
+		must(!again.damaged && !again.torn && !again.dropped && again.incomplete == state.incomplete &&
+		     again.behind == state.behind);
 		must_be_same(&state.known, &again.known);
 		must_be_same(&state.held, &again.held);
 		must_be_same_notes(&state, &again);

@@ -426,6 +426,45 @@ def test_a_failover_to_a_standby_that_lags(t):
     s.entered("lost", "accepted", server=standby)
 
 
+def test_a_failover_while_the_disk_is_full(t):
+    """What could not be written is lost with the daemon, and its journal knows that: nobody is let in by that."""
+    disk = t.keep(SmallDisk("4m"))
+    state = os.path.join(disk.path, "state")
+    os.mkdir(state, 0o700)
+    s, standby = pair(t, {"state.directory": state, "ledger.spool_bytes": "1M"})
+    s.mint("revoked", "live")
+    # More that are revoked at once than the last page of the journal takes.
+    s.sql("insert into apikeyd.key (id, kind, organization_id, access, hash, pepper_version) select lpad(i::text, 10, '0'), 'organization', "
+          "organization_id, 'read', sha256(i::text::bytea), 1 from generate_series(1, 300) i, apikeyd.key where id = %s", s.ids["live"])
+    caught_up(s, standby)
+    standby.stop()
+    s.follows()
+    disk.fill()
+    s.sql("update apikeyd.key set revoked_at = now() where id = %s or id like '0%%'", s.ids["revoked"])
+    wait_until("the revocation", lambda: s.ask("revoked") == "revoked")
+    wait_until("the journal's trouble", lambda: s.history()["journal_failing"])
+    s.daemon.kill()
+    s.daemon._admin = None
+    s.server.stop("immediate")
+    standby.settings["hot_standby"] = "on"
+    standby.start()
+    standby.promote()
+    s.daemon.start()
+    s.lost()
+    refuses(s)
+    refuses(s, "revoked")
+    t.equal(s.shown()[1]["why"], "damaged", "nobody knows what was applied")
+    s.again()
+    refuses(s, "revoked")
+    disk.free()
+    s.again()
+    refuses(s, "revoked")
+    s.accept()
+    s.expect("accepted", revoked="ok", live="ok")
+    s.again()
+    s.expect("which is known, with room", revoked="ok", live="ok")
+
+
 def test_a_failover_that_loses_nothing(t):
     s, standby = pair(t)
     s.mint("revoked", "disabled")

@@ -1023,6 +1023,53 @@ static void test_full_at_the_start_of_this_version(void **state)
 	fail();
 }
 
+/*
+ * What could not be written is said to be lacking, in whichever file goes on, until the place of what was applied stands
+ * there: no slot of anything else takes that back, and no slot of that on a disk that does not take it.
+ */
+static void test_behind(void **state)
+{
+	struct journal *journal = opened(LIMIT);
+	uint8_t data[4096];
+
+	(void)state;
+	journal_place(journal, &here);
+	assert_int_equal(synced(journal), 0);
+	assert_false(journal_is_behind(journal));
+	journal_know(journal, 1, revoked());
+	journal_place(journal, &there);
+	fail_in = 0;
+	assert_int_equal(synced(journal), -ENOSPC);
+	fail_in = -1;
+	assert_false(journal_is_behind(journal)); /* it knows itself */
+	killed(journal);
+	for (unsigned i = 0; i < 2; i++) { /* a start changes nothing */
+		journal = opened(LIMIT);
+		assert_true(journal_is_behind(journal) && !journal_is_whole(journal));
+		assert_true(same_place(journal_position(journal), &here));
+		killed(journal);
+	}
+	journal = opened(LIMIT);
+	journal_know(journal, 2, revoked());
+	journal_make_whole(journal); /* by a load, which comes to its end with the place */
+	assert_int_equal(synced(journal), 0);
+	killed(journal);
+	slurp(data, sizeof(data));
+	assert_int_equal(data[JOURNAL_MARK_AT], 'b');
+	journal = opened(LIMIT);
+	assert_true(journal_is_behind(journal));
+	journal_make_whole(journal);
+	journal_place(journal, &there);
+	assert_false(journal_is_behind(journal));
+	assert_int_equal(synced(journal), 0);
+	killed(journal);
+	slurp(data, sizeof(data));
+	assert_int_equal(data[JOURNAL_MARK_AT], 'w');
+	journal = opened(LIMIT);
+	assert_true(!journal_is_behind(journal) && journal_is_whole(journal) && knows(journal, 2, revoked()));
+	closed(journal);
+}
+
 /* A new file that cannot take the old one's place leaves that as it was. */
 static void test_compaction_fails(void **state)
 {
@@ -1040,12 +1087,12 @@ static void test_compaction_fails(void **state)
 		assert_int_equal(journal_state_init(&read, LIMIT), 0);
 		assert_int_equal(journal_file_open(&file, base, &read, error), 0);
 		journal_state_deinit(&read);
-		assert_int_equal(journal_file_add(&file, bytes.data, bytes.len, true), 0);
+		assert_int_equal(journal_file_add(&file, bytes.data, bytes.len, true, false), 0);
 		assert_true(journal_file_is_worn(&file));
 		fail_in = nth++;
 		r = journal_file_compact(&file);
 		fail_in = -1;
-		assert_int_equal(journal_file_add(&file, bytes.data, JOURNAL_SLOT, true), 0);
+		assert_int_equal(journal_file_add(&file, bytes.data, JOURNAL_SLOT, true, false), 0);
 		journal_file_close(&file);
 		assert_int_equal(journal_state_init(&read, LIMIT), 0);
 		assert_int_equal(journal_file_open(&file, base, &read, error), 0);
@@ -1078,6 +1125,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_all_fail_from_there_on, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full_at_the_start, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full_at_the_start_of_this_version, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_behind, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_compaction_fails, setup, teardown),
 	};
 
