@@ -8,8 +8,10 @@ DO $$ BEGIN PERFORM apikeyd.schema_step(17, 'history'); END $$;
 ALTER TABLE apikeyd.ledger_admin DROP CONSTRAINT ledger_admin_action_is_known;
 ALTER TABLE apikeyd.ledger_admin ADD CONSTRAINT ledger_admin_action_is_known
   CHECK (CASE tbl WHEN 'history' THEN action IN ('lost', 'accepted') ELSE action IN ('insert', 'update', 'delete') END);
--- A daemon that does not know whether it said so says so again.
-CREATE UNIQUE INDEX ledger_admin_history_once ON apikeyd.ledger_admin (thing, action) WHERE tbl = 'history';
+-- Once in the same words, whichever process says them: a daemon that does not know whether it said so says so again. Not once
+-- for each loss: whoever has the role of the daemons and knows a loss's id, as auditors and each reader of a log do, could
+-- else say something of it first, and what its daemon has to say, such as who accepted it, would be taken for entered.
+CREATE UNIQUE INDEX ledger_admin_history_once ON apikeyd.ledger_admin (thing, action, coalesce(actor, ''), (after - '{daemon,host,pid}'::text[])) WHERE tbl = 'history';
 COMMENT ON TABLE apikeyd.ledger_admin IS 'Administration: each row that was made, changed or deleted, written by triggers in the same transaction, plain SQL too; and what daemons say of lost history. Read the view apikeyd.administration.';
 COMMENT ON COLUMN apikeyd.ledger_admin.at IS 'When its statement ended; of history: when the daemon entered it, which may be later than it was.';
 COMMENT ON COLUMN apikeyd.ledger_admin.actor IS 'On whose behalf, as the application claims: the setting apikeyd.actor; of accepted history the administrator, as the daemon says. Nobody has checked it.';
@@ -44,6 +46,7 @@ DECLARE
   most constant int := 64; -- ids in one entry
   kept constant bigint := history_enter.revoked::bigint + history_enter.retired + history_enter.disabled;
   self xid8;
+  words jsonb;
   teller record;
   entry bigint;
 BEGIN
@@ -60,7 +63,12 @@ BEGIN
   ELSIF EXISTS (SELECT FROM unnest(history_enter.key_ids) AS k (id) WHERE (k.id ~ '^[0-9A-Za-z]{10}$') IS NOT TRUE) THEN
     RAISE EXCEPTION 'a key id is 10 characters of 0-9 A-Z a-z' USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  IF EXISTS (SELECT FROM apikeyd.ledger_admin a WHERE a.tbl = 'history' AND a.thing = history_enter.loss::text AND a.action = history_enter.what) THEN
+  words := jsonb_build_object(
+      'noted_at', to_char(timestamp 'epoch' + history_enter.noted_us * interval '1 microsecond', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+      'keys', kept, 'revoked', history_enter.revoked, 'retired', history_enter.retired, 'disabled', history_enter.disabled,
+      'key_ids', to_jsonb(history_enter.key_ids)) || history_enter.said;
+  IF EXISTS (SELECT FROM apikeyd.ledger_admin a WHERE a.tbl = 'history' AND a.thing = history_enter.loss::text AND a.action = history_enter.what
+      AND coalesce(a.actor, '') = coalesce(history_enter.claimed, '') AND a.after - '{daemon,host,pid}'::text[] = words) THEN
     RETURN false;
   END IF;
   SELECT d.host, d.pid INTO teller FROM apikeyd.daemon d WHERE d.id = history_enter.daemon;
@@ -72,11 +80,8 @@ BEGIN
   INSERT INTO apikeyd.ledger_admin (at, txn, login, role, client_addr, application_name, actor, tbl, action, thing, before, after)
   VALUES (clock_timestamp(), self, session_user, coalesce(nullif(current_setting('role'), 'none'), session_user), inet_client_addr(),
           current_setting('application_name'), history_enter.claimed, 'history', history_enter.what, history_enter.loss::text, NULL,
-          jsonb_build_object('daemon', history_enter.daemon, 'host', teller.host, 'pid', teller.pid,
-            'noted_at', to_char(timestamp 'epoch' + history_enter.noted_us * interval '1 microsecond', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-            'keys', kept, 'revoked', history_enter.revoked, 'retired', history_enter.retired, 'disabled', history_enter.disabled,
-            'key_ids', to_jsonb(history_enter.key_ids)) || history_enter.said)
-  ON CONFLICT (thing, action) WHERE tbl = 'history' DO NOTHING RETURNING id INTO entry;
+          jsonb_build_object('daemon', history_enter.daemon, 'host', teller.host, 'pid', teller.pid) || words)
+  ON CONFLICT (thing, action, coalesce(actor, ''), (after - '{daemon,host,pid}'::text[])) WHERE tbl = 'history' DO NOTHING RETURNING id INTO entry;
   IF entry IS NULL THEN
     RETURN false;
   END IF;
@@ -84,7 +89,7 @@ BEGIN
   RETURN true;
 END
 $$;
-COMMENT ON FUNCTION apikeyd.history_enter(text, uuid, uuid, bigint, text, jsonb, int, int, int, text[]) IS 'Writes an entry of history to apikeyd.ledger_admin, once; false: it is there.';
+COMMENT ON FUNCTION apikeyd.history_enter(text, uuid, uuid, bigint, text, jsonb, int, int, int, text[]) IS 'Writes an entry of history to apikeyd.ledger_admin, once in the same words, whichever daemon says them; false: it is there.';
 
 -- They are called between two polls of the daemon's feed, which must not wait: not for a lock, and not for a standby. An
 -- entry that a promotion loses is made again, since a daemon says all it has to say on each timeline.
@@ -106,7 +111,7 @@ BEGIN
     history_lost.revoked, history_lost.retired, history_lost.disabled, history_lost.key_ids);
 END
 $$;
-COMMENT ON FUNCTION apikeyd.history_lost(uuid, uuid, bigint, text, text, boolean, text, text, int, int, int, text[]) IS 'A daemon enters in the ledger that history was lost: when it noticed that, why it thinks so, on_history_loss as it is set, whether it knew all denials (whole), the place that it had applied and the one that it found (apikeyd.history_place), and the keys that it goes on denying though the database does not say so any more, with some of their ids. Once for each loss; false: it is there.';
+COMMENT ON FUNCTION apikeyd.history_lost(uuid, uuid, bigint, text, text, boolean, text, text, int, int, int, text[]) IS 'A daemon enters in the ledger that history was lost: when it noticed that, why it thinks so, on_history_loss as it is set, whether it knew all denials (whole), the place that it had applied and the one that it found (apikeyd.history_place), and the keys that it goes on denying though the database does not say so any more, with some of their ids. Once in the same words; false: it is there.';
 
 CREATE FUNCTION apikeyd.history_accepted(loss uuid, daemon uuid, noted_us bigint, actor text, revoked int, retired int, disabled int, key_ids text[]) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '100ms'
@@ -121,7 +126,7 @@ BEGIN
     history_accepted.revoked, history_accepted.retired, history_accepted.disabled, history_accepted.key_ids);
 END
 $$;
-COMMENT ON FUNCTION apikeyd.history_accepted(uuid, uuid, bigint, text, int, int, int, text[]) IS 'A daemon enters in the ledger that an administrator accepted the history: who (uid:N, by the administration socket), when, and the keys that were denied until then and are as the database says from then on, with some of their ids. Once for each loss; false: it is there.';
+COMMENT ON FUNCTION apikeyd.history_accepted(uuid, uuid, bigint, text, int, int, int, text[]) IS 'A daemon enters in the ledger that an administrator accepted the history: who (uid:N, by the administration socket), when, and the keys that were denied until then and are as the database says from then on, with some of their ids. Once in the same words; false: it is there.';
 
 GRANT EXECUTE ON FUNCTION apikeyd.history_lost(uuid, uuid, bigint, text, text, boolean, text, text, int, int, int, text[]),
     apikeyd.history_accepted(uuid, uuid, bigint, text, int, int, int, text[])
@@ -153,7 +158,7 @@ SELECT l.thing AS loss, l.after ->> 'host' AS host, (l.after ->> 'noted_at')::ti
 FROM apikeyd.administration l
 LEFT JOIN apikeyd.administration a ON a.tbl = 'history' AND a.action = 'accepted' AND a.thing = l.thing
 WHERE l.tbl = 'history' AND l.action = 'lost';
-COMMENT ON VIEW apikeyd.lost_history IS 'When the database had lost what a daemon had applied (a failover, a restore), the keys that the daemon went on denying, and who accepted that: a row for each loss and daemon.';
+COMMENT ON VIEW apikeyd.lost_history IS 'When the database had lost what a daemon had applied (a failover, a restore), the keys that the daemon went on denying, and who accepted that: a row for each loss and daemon. Two rows of one loss contradict each other: one of them was not said by the daemon that noticed it (look at login and client_addr in administration).';
 COMMENT ON COLUMN apikeyd.lost_history.loss IS 'Which: of administration, the thing.';
 COMMENT ON COLUMN apikeyd.lost_history.host IS 'The daemon''s host.';
 COMMENT ON COLUMN apikeyd.lost_history.lost_at IS 'When the daemon noticed, by its host''s clock.';

@@ -2,7 +2,7 @@
 -- room that they take as jsonb, so that a large one puts less into temporary files.
 BEGIN;
 SET LOCAL ROLE apikeyd_owner;
-DO $$ BEGIN PERFORM apikeyd.schema_step(21, 'administration_price'); END $$;
+DO $$ BEGIN PERFORM apikeyd.schema_step(20, 'administration_price'); END $$;
 
 -- See 0011 for what it does, and why it joins by hash.
 CREATE OR REPLACE FUNCTION apikeyd.administer() RETURNS trigger

@@ -1,7 +1,7 @@
 -- Which row of a part was changed: a mark of each, beside the digest of all. It helps to find the place; the digest decides.
 BEGIN;
 SET LOCAL ROLE apikeyd_owner;
-DO $$ BEGIN PERFORM apikeyd.schema_step(20, 'ledger_marks'); END $$;
+DO $$ BEGIN PERFORM apikeyd.schema_step(19, 'ledger_marks'); END $$;
 
 ALTER TABLE apikeyd.ledger_part ADD COLUMN marks bytea;
 ALTER TABLE apikeyd.ledger_part ALTER COLUMN marks SET STORAGE EXTERNAL; -- there is nothing to compress
