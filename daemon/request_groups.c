@@ -228,8 +228,7 @@ enum reason request_audit(struct request_core *core, const struct request_view *
 
 	if (!stack)
 		request_record_no_stack(core, view, request, reason);
-	if (stack &&
-	    (stack->program->first[STACK_AUDIT] != stack->program->first[STACK_GROUPS] || stack->ended_count > 0)) {
+	if (stack && (request_has_audit(stack) || stack->ended_count > 0)) {
 		if (!facts) {
 			facts = &own;
 			request_facts_init(core, view, request, facts);

@@ -167,6 +167,12 @@ void request_where(const struct request_view *view, const struct request *reques
 
 /* ---- request_record.c: verdicts into the ledger ---- */
 
+/* Whether lines of the stack are asked what becomes of a verdict. */
+static inline bool request_has_audit(const struct policy_stack *stack)
+{
+	return stack->program->first[STACK_AUDIT] != stack->program->first[STACK_GROUPS];
+}
+
 /* Before many are answered: fetches where they will be counted. */
 void request_record_ahead(struct request_core *core, uint32_t count);
 /* Before the lines of audit are asked: what they may have recorded. */

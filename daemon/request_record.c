@@ -21,7 +21,10 @@ void request_record_ahead(struct request_core *core, uint32_t count)
 		keytext_id id = request->text.id;
 		uint32_t uid = request->owner->uid;
 
-		for (uint32_t j = 0; request->reason == REASON_OK && j < request->pair_count; j++) {
+		/* Only a line of audit records. */
+		if (request->reason != REASON_OK || !request_has_audit(request->stack))
+			continue;
+		for (uint32_t j = 0; j < request->pair_count; j++) {
 			const struct request_outcome *outcome = &scratch->outcomes[request->first_pair + j];
 			uint64_t hint = hint_of(outcome->where.scope, outcome->where.page);
 			enum reason reason = outcome->reason;
