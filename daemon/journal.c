@@ -429,7 +429,7 @@ void journal_note(struct journal *journal, const struct journal_note *note)
 		journal->counts.notes_dropped++;
 		log_error(
 			"journal: more than %d losses and acceptances of history wait to be entered in the ledger: the "
-			"oldest is left out",
+			"oldest is left out; mend what keeps them from it, which the log of the database feed says",
 			JOURNAL_NOTES_MAX);
 	}
 	if (journal->on_disk && !journal_put_note(&journal->queue, note))
