@@ -86,14 +86,6 @@ bool batch_from_hex(const char *text, uint8_t *ret, size_t len)
 	return strlen(text) == 2 * len && sodium_hex2bin(ret, len, text, 2 * len, NULL, &got, NULL) == 0 && got == len;
 }
 
-void batch_chain_text(const uint8_t chain[SPOOL_CHAIN_LEN], char ret[BATCH_CHAIN_TEXT])
-{
-	char hex[2 * SPOOL_CHAIN_LEN + 1];
-
-	batch_hex(chain, SPOOL_CHAIN_LEN, hex);
-	snprintf(ret, BATCH_CHAIN_TEXT, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16, hex + 20);
-}
-
 /* ---- times ---- */
 
 /* Howard Hinnant's days to a civil date, for days from 1970 on. */
@@ -309,10 +301,10 @@ int batch_make(const struct spool *spool, const struct spool_batch *sealed, stru
 {
 	struct batch batch = {.first_day = INT64_MAX, .last_day = INT64_MIN};
 	struct maker maker = {.batch = &batch, .number = sealed->number};
-	char chain[BATCH_CHAIN_TEXT];
+	char chain[UUID_TEXT];
 	bool failed;
 
-	batch_chain_text(spool_chain(spool), chain);
+	uuid_text(spool_chain(spool), chain);
 	maker.chain = chain;
 	for (uint64_t p = sealed->first; p < sealed->end; p++) {
 		const struct spool_record *record = spool_at(spool, p);

@@ -13,8 +13,9 @@
 #include <stdint.h>
 
 #include "daemon/audit/spool.h"
+#include "daemon/uuid.h"
 
-enum { BATCH_PARTS_MAX = 32, BATCH_CHAIN_TEXT = 37, BATCH_DIGEST_LEN = 32, BATCH_WORD_MAX = 24 };
+enum { BATCH_PARTS_MAX = 32, BATCH_DIGEST_LEN = 32, BATCH_WORD_MAX = 24 };
 
 /* The rows of a batch in one partition. */
 struct batch_part {
@@ -64,7 +65,6 @@ char *batch_parts_json(const struct batch_part *parts, uint32_t count);
 void batch_put_field(struct batch_text *text, const char *field, size_t len);
 void batch_put(struct batch_text *text, const char *data, size_t len);
 
-void batch_chain_text(const uint8_t chain[SPOOL_CHAIN_LEN], char ret[BATCH_CHAIN_TEXT]);
 void batch_hex(const uint8_t *bytes, size_t len, char *ret);	 /* 2 * len + 1 bytes, terminated */
 bool batch_from_hex(const char *text, uint8_t *ret, size_t len); /* of exactly that length */
 void batch_day_text(int64_t day, char ret[16]);

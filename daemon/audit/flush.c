@@ -42,7 +42,7 @@ static void anchor(struct flush *flush)
 	/* The chain has no batch yet, or the last one was told. */
 	if (batch == 0 || spool_number(flush->spool) == flush->anchored)
 		return;
-	batch_chain_text(spool_chain(flush->spool), flush->chain);
+	uuid_text(spool_chain(flush->spool), flush->chain);
 	batch_hex(spool_head(flush->spool), SPOOL_HEAD_LEN, head);
 	/* The last words of a process that ends go by stderr: of an entry of its own the journal might not find the unit. */
 	log_said(LOG_LEVEL_INFO,
@@ -108,12 +108,10 @@ static void release(struct flush *flush)
 static void new_chain(struct flush *flush)
 {
 	uint8_t chain[SPOOL_CHAIN_LEN];
-	char text[BATCH_CHAIN_TEXT];
+	char text[UUID_TEXT];
 
-	secret_random(chain, sizeof(chain));
-	chain[6] = (uint8_t)((chain[6] & 0x0f) | 0x40);
-	chain[8] = (uint8_t)((chain[8] & 0x3f) | 0x80);
-	batch_chain_text(chain, text);
+	uuid_random(chain);
+	uuid_text(chain, text);
 	log_said(LOG_LEVEL_ERROR, FLUSH_ABOUT(flush->chain, flush->sealed.number),
 		 "ledger: the database has another batch %" PRIu64 " of chain %s than this spool knows (the spool was "
 		 "copied or restored, or the host lost what was not on its disk yet): going on in a new chain, %s",
@@ -338,7 +336,7 @@ static void send_batch(struct flush *flush)
 	struct ledger_batch *sent = &flush->sent;
 	bool takes = flush->sealed.is_statement && flush->kind[0];
 
-	batch_chain_text(spool_chain(flush->spool), flush->chain);
+	uuid_text(spool_chain(flush->spool), flush->chain);
 	memcpy(flush->prev_head, spool_head(flush->spool), sizeof(flush->prev_head));
 	*sent = (struct ledger_batch){.chain = flush->chain,
 				      .host = flush->host,

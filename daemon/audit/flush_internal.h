@@ -40,7 +40,7 @@ struct flush {
 	bool made;
 	int work_result, sync_result;
 	struct ledger_batch sent;
-	char chain[BATCH_CHAIN_TEXT], host[256], first_day[16], last_day[16];
+	char chain[UUID_TEXT], host[256], first_day[16], last_day[16];
 	uint8_t prev_head[SPOOL_HEAD_LEN];
 	char *parts;
 	uint64_t seals;

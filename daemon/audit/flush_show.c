@@ -37,13 +37,13 @@ bool flush_stats(const struct flush *flush, struct arena *arena, struct value *m
 		{"batch_timeout_ms", flush_timeout_ms(flush)},
 		{"batch_timeouts", flush->count.timeouts},
 	};
-	char chain[BATCH_CHAIN_TEXT], head[2 * SPOOL_HEAD_LEN + 1];
+	char chain[UUID_TEXT], head[2 * SPOOL_HEAD_LEN + 1];
 	struct value *sub = value_set(arena, map, "ledger");
 
 	if (!sub)
 		return false;
 	value_map(sub);
-	batch_chain_text(spool_chain(spool), chain);
+	uuid_text(spool_chain(spool), chain);
 	batch_hex(spool_head(spool), SPOOL_HEAD_LEN, head);
 	if (!value_set_text(arena, sub, "state",
 			    flush->trouble[0]		  ? "failing"

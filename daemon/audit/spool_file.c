@@ -6,11 +6,11 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "daemon/audit/spool_internal.h"
+#include "daemon/uuid.h"
 
 static const char name[] = "ledger.spool", new_name[] = "ledger.spool.new";
 
@@ -29,15 +29,6 @@ static const char where_advice[] =
 	"that are not yet in the database in memory only";
 static const char room_advice[] = "make room on that file system";
 static const char away_advice[] = "move it away; the verdicts in it do not come into the ledger then";
-
-void spool_random_chain(uint8_t ret[SPOOL_CHAIN_LEN])
-{
-	while (getrandom(ret, SPOOL_CHAIN_LEN, 0) != SPOOL_CHAIN_LEN)
-		;
-	/* A UUID of version 4. */
-	ret[6] = (uint8_t)((ret[6] & 0x0f) | 0x40);
-	ret[8] = (uint8_t)((ret[8] & 0x3f) | 0x80);
-}
 
 static bool is_full(int r)
 {
@@ -203,7 +194,7 @@ static struct spool_state first_state(void)
 {
 	struct spool_state state = {.start = 1, .sealed = 1, .batch = 1};
 
-	spool_random_chain(state.chain);
+	uuid_random(state.chain);
 	return state;
 }
 

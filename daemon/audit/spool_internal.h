@@ -68,7 +68,5 @@ void spool_format(void *map, uint64_t capacity, const struct spool_state *state)
  * both damaged), -EPROTONOSUPPORT (another version).
  */
 int spool_adopt(struct spool *ret, void *map, size_t size);
-/* A chain's number, random. */
-void spool_random_chain(uint8_t ret[SPOOL_CHAIN_LEN]);
 
 #endif

@@ -309,7 +309,7 @@ struct feed *feed_new(uv_loop_t *loop, const struct config *config, const struct
 		free(feed);
 		return NULL;
 	}
-	secret_random(feed->id, sizeof(feed->id));
+	uuid_random(feed->id);
 	if (gethostname(feed->host, sizeof(feed->host) - 1) < 0)
 		snprintf(feed->host, sizeof(feed->host), "unknown");
 	uv_timer_init(loop, &feed->poll_timer);

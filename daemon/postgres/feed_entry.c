@@ -65,9 +65,7 @@ void feed_entry_lost(struct feed *feed)
 
 	if (loss->why == JOURNAL_WHY_NONE || entry_of_loss(feed))
 		return;
-	secret_random(note.id, sizeof(note.id));
-	note.id[6] = (uint8_t)((note.id[6] & 0x0f) | 0x40);
-	note.id[8] = (uint8_t)((note.id[8] & 0x3f) | 0x80);
+	uuid_random(note.id);
 	entry_keys(feed, &note);
 	journal_note(feed->journal, &note);
 }
@@ -169,16 +167,16 @@ bool feed_entry_push(struct feed *feed)
 {
 	const struct journal_note *note = entry_next(feed);
 	bool lost = note->kind == JOURNAL_NOTE_LOST;
-	char loss[FEED_UUID_SIZE], daemon[FEED_UUID_SIZE], at[24], actor[24], was[ENTRY_PLACE_SIZE],
-		found[ENTRY_PLACE_SIZE], revoked[16], retired[16], disabled[16], keys[ENTRY_KEYS_SIZE];
+	char loss[UUID_TEXT], daemon[UUID_TEXT], at[24], actor[24], was[ENTRY_PLACE_SIZE], found[ENTRY_PLACE_SIZE],
+		revoked[16], retired[16], disabled[16], keys[ENTRY_KEYS_SIZE];
 	const char *params[ENTRY_PARAMS_MAX] = {loss, daemon, at};
 	unsigned count = 3;
 
 	feed->entry.kind = note->kind;
 	memcpy(feed->entry.id, note->id, sizeof(feed->entry.id));
 	feed->entry.made = false;
-	feed_uuid(note->id, loss);
-	feed_uuid(feed->id, daemon);
+	uuid_text(note->id, loss);
+	uuid_text(feed->id, daemon);
 	snprintf(at, sizeof(at), "%" PRId64, note->at);
 	if (lost) {
 		entry_place(&note->loss.from, was);
@@ -236,7 +234,7 @@ void feed_entry_end(struct feed *feed)
 {
 	const struct connection_identity *here = connection_identity(feed->link);
 	struct feed_entry *entry = &feed->entry;
-	char loss[FEED_UUID_SIZE];
+	char loss[UUID_TEXT];
 
 	if (feed->batch.error[0]) {
 		entry_failed(feed, feed->batch.error);
@@ -248,7 +246,7 @@ void feed_entry_end(struct feed *feed)
 	entry->retry_at = 0;
 	entry->reported[0] = '\0';
 	entry->entered += entry->made;
-	feed_uuid(entry->id, loss);
+	uuid_text(entry->id, loss);
 	if (entry->made)
 		log_info("database feed: the ledger has it that history was %s: loss %s",
 			 entry->kind == JOURNAL_NOTE_LOST ? "lost" : "accepted", loss);
@@ -278,11 +276,11 @@ bool feed_entry_stats(const struct feed *feed, struct arena *arena, struct value
 bool feed_entry_show(const struct feed *feed, struct arena *arena, struct value *map)
 {
 	const struct journal_note *note = entry_of_loss(feed);
-	char loss[FEED_UUID_SIZE];
+	char loss[UUID_TEXT];
 
 	if (!note)
 		return value_set(arena, map, "loss_id") && value_set_bool(arena, map, "in_ledger", false);
-	feed_uuid(note->id, loss);
+	uuid_text(note->id, loss);
 	return value_set_text(arena, map, "loss_id", loss) &&
 	       value_set_bool(arena, map, "in_ledger", entry_is_there(feed, note, feed_entry_now()));
 }

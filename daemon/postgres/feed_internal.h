@@ -20,6 +20,7 @@
 #include "daemon/postgres/connection.h"
 #include "daemon/postgres/feed.h"
 #include "daemon/postgres/load.h"
+#include "daemon/uuid.h"
 
 /* What is sent, each with one answer. Those before FEED_STEP_PREPARED are prepared statements. */
 enum feed_step {
@@ -58,8 +59,6 @@ enum feed_step {
 	FEED_STEP_SYNC_ENTRY,
 	FEED_STEP_SYNC_TRIM,
 };
-
-enum { FEED_UUID_SIZE = 40 };
 
 enum { FEED_STEPS_MAX = 64, FEED_GONE_MS = 1000, FEED_GAP_MS = 2, FEED_SILENCE_MS = 1000, FEED_PROBE_MS = 2000 };
 
@@ -327,7 +326,6 @@ bool feed_entry_stats(const struct feed *feed, struct arena *arena, struct value
 bool feed_entry_show(const struct feed *feed, struct arena *arena, struct value *map); /* of the loss that stands */
 
 /* feed_seen.c */
-void feed_uuid(const uint8_t id[16], char out[FEED_UUID_SIZE]);
 /* A new session: nothing that was committed on another counts. */
 void feed_seen_begin(struct feed *feed);
 /* When to register, boot µs: at each heartbeat, and soon after another revision was applied. */

@@ -12,14 +12,6 @@ enum {
 	FEED_SEEN_GAP_US = 100000
 }; /* between two registrations of a daemon that applies one revision after the other */
 
-void feed_uuid(const uint8_t id[16], char out[FEED_UUID_SIZE])
-{
-	const uint8_t *b = id;
-
-	snprintf(out, FEED_UUID_SIZE, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0],
-		 b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
-}
-
 /* What it has applied. 0 while it loads, and until this session's log has shown that what it has still stands in it. */
 static uint64_t feed_seen_rev(const struct feed *feed)
 {
@@ -47,13 +39,13 @@ int64_t feed_seen_due(const struct feed *feed)
 bool feed_seen_push(struct feed *feed, int64_t now)
 {
 	struct feed_seen *seen = &feed->seen;
-	char id[FEED_UUID_SIZE], pid[16], rev[24], lease[40];
+	char id[UUID_TEXT], pid[16], rev[24], lease[40];
 	const char *params[6] = {id, feed->host, pid, APIKEYD_VERSION, rev, lease};
 
 	seen->sent_at = now;
 	seen->rev = feed_seen_rev(feed);
 	seen->lease_ms = config_lease_ms(feed->config);
-	feed_uuid(feed->id, id);
+	uuid_text(feed->id, id);
 	snprintf(pid, sizeof(pid), "%d", (int)getpid());
 	snprintf(rev, sizeof(rev), "%" PRIu64, seen->rev);
 	snprintf(lease, sizeof(lease), "%" PRIu64 " milliseconds", seen->lease_ms);
@@ -97,12 +89,12 @@ bool feed_seen_holds(struct feed *feed, int64_t sent_at)
 
 bool feed_gone_push(struct feed *feed)
 {
-	char id[FEED_UUID_SIZE];
+	char id[UUID_TEXT];
 	const char *params[1] = {id};
 
 	if (!feed->following || feed->seen.sent_at == 0 || !connection_pq(feed->link))
 		return false;
-	feed_uuid(feed->id, id);
+	uuid_text(feed->id, id);
 	return feed_queue(feed, FEED_STEP_GONE,
 			  PQsendQueryPrepared(connection_pq(feed->link), "gone", 1, params, NULL, NULL, 1)) &&
 	       feed_push(feed, FEED_STEP_SYNC_GONE);

@@ -149,7 +149,7 @@ static void test_copy(void **state)
 	struct spool_batch sealed;
 	struct batch batch;
 	struct spool_record *r;
-	char chain[BATCH_CHAIN_TEXT], want[400];
+	char chain[UUID_TEXT], want[400];
 
 	(void)state;
 	put_vectors();
@@ -164,7 +164,7 @@ static void test_copy(void **state)
 	assert_true(spool_seal(spool, half_past, 100, 8));
 	assert_true(spool_sealed(spool, &sealed));
 	assert_int_equal(batch_make(spool, &sealed, &batch), 0);
-	batch_chain_text(spool_chain(spool), chain);
+	uuid_text(spool_chain(spool), chain);
 	snprintf(
 		want, sizeof(want),
 		"%s\t1\t3\t2026-11-30 06:30:00.000000+00\tdeny\tunknown_key\tdefault\t1000\t\\N\t\\N\t\\N\t2001:db8:0:1::/64\t"
